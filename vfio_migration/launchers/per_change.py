@@ -1,0 +1,27 @@
+"""A new thread for each change: the patch's way."""
+
+import threading
+
+from vfio_migration.launchers.base import Launch
+from vmstate import Clock
+
+
+class PerChangeLauncher:
+    """Starts a thread at each launch, which ends with its work."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._thread: threading.Thread | None = None
+
+    def start(self, launch: Launch) -> None:
+        """Start a thread of the launch's name."""
+        self._thread = self._clock.start_thread(launch.run, launch.name)
+
+    def join(self) -> None:
+        """Wait for its end."""
+        if self._thread is not None:
+            self._clock.join(self._thread)
+            self._thread = None
+
+    def close(self) -> None:
+        """Do nothing: no thread outlives its work."""

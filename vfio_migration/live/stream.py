@@ -1,0 +1,189 @@
+"""
+The migration stream: a header, sections with a device's state each, and an end, all under checksums.
+
+The format is this project's own, version 1; numbers are big-endian:
+
+    header    8 bytes "VSWMIGR1"; then the run state that the source had before the stop, as a length
+              byte and ASCII; a byte that is 1 if the source goes back to `suspended` when started, else 0
+    section   byte 1; index of the device, 4 bytes; its id, as 2 bytes of length and UTF-8; the device's
+              part, which says itself where it ends (see `vfio_migration.migration` for QEMU's markers)
+    end       byte 0; the number of sections, 8 bytes
+
+Header, each section and the end are each followed by 4 bytes of CRC-32 over all bytes of the stream before
+them, so nothing can be altered, left out or put elsewhere without being seen where it happens.
+"""
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vfio_migration.errors import StreamError
+from vmstate import Channel, ChannelClosedError, Migratable, RunState
+
+_MAGIC = b"VSWMIGR1"
+_SECTION, _END = 1, 0
+_INDEX = struct.Struct(">BIH")  # kind, index, length of the id
+_COUNT = struct.Struct(">BQ")  # kind, number of sections
+_CHECKSUM = struct.Struct(">I")
+_MAX_ID = 1024
+_FLUSH_SIZE = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the destination learns first."""
+
+    run_state: RunState
+    was_suspended: bool
+
+
+class StreamWriter:
+    """
+    Writes the stream; what `vmstate.Migratable` calls a `SaveStream`.
+
+    Raises:
+        ChannelClosedError: (all methods) the destination is gone.
+
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._buffer = bytearray()
+        self._checksum = 0
+        self._sections = 0
+        self._hash = hashlib.sha256()
+        self.bytes_sent = 0
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of all bytes sent so far."""
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes) -> None:
+        """Append bytes."""
+        self._checksum = zlib.crc32(data, self._checksum)
+        self._buffer += data
+        if len(self._buffer) >= _FLUSH_SIZE:
+            self._flush()
+
+    def header(self, header: Header) -> None:
+        """Begin the stream."""
+        state = header.run_state.encode("ascii")
+        self.write(_MAGIC + bytes([len(state)]) + state + bytes([header.was_suspended]))
+        self._seal()
+
+    def section(self, index: int, migratable: Migratable, save: Callable[["StreamWriter"], None]) -> None:
+        """Write a section of this device; `save` writes its part."""
+        name = migratable.id.encode()
+        self.write(_INDEX.pack(_SECTION, index, len(name)) + name)
+        save(self)
+        self._sections += 1
+        self._seal()
+
+    def end(self) -> None:
+        """End the stream."""
+        self.write(_COUNT.pack(_END, self._sections))
+        self._seal()
+
+    def _seal(self) -> None:
+        self.write(_CHECKSUM.pack(self._checksum))
+        self._flush()
+
+    def _flush(self) -> None:
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        self._hash.update(data)
+        self.bytes_sent += len(data)
+        self._channel.send(data)
+
+
+class StreamReader:
+    """
+    Reads the stream; what `vmstate.Migratable` calls a `LoadStream`.
+
+    Raises:
+        StreamError: (all methods) the stream is cut short, out of order or altered.
+
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._buffer = bytearray()
+        self._checksum = 0
+        self._sections = 0
+        self._where = "header"
+        self._offset = 0
+
+    @property
+    def offset(self) -> int:
+        """How many bytes of the stream were read so far."""
+        return self._offset
+
+    def read(self, size: int) -> bytes:
+        """Read exactly so many bytes."""
+        while len(self._buffer) < size:
+            try:
+                data = self._channel.receive(max(_FLUSH_SIZE, size - len(self._buffer)))
+            except ChannelClosedError as error:
+                raise self._error("the stream was cut off") from error
+            if not data:
+                raise self._error(f"the stream ends here, {size - len(self._buffer)} more bytes were expected")
+            self._buffer += data
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        self._checksum = zlib.crc32(data, self._checksum)
+        self._offset += size
+        return data
+
+    def header(self) -> Header:
+        """Read the beginning of the stream."""
+        magic = self.read(len(_MAGIC))
+        if magic != _MAGIC:
+            raise self._error(f"expected a migration stream of version 1, which begins {_MAGIC!r}, got {magic!r}")
+        state = self.read(self.read(1)[0])
+        was_suspended = self.read(1)[0]
+        self._check_seal()
+        try:
+            return Header(RunState(state.decode("ascii")), was_suspended == 1)
+        except ValueError:
+            raise self._error(f"{state!r} is no run state") from None
+
+    def load_sections(self, migratables: tuple[Migratable, ...]) -> None:
+        """Read all sections up to the end of the stream, each loaded by the device that it names."""
+        by_id = {migratable.id: migratable for migratable in migratables}
+        while True:
+            self._where = "between devices"
+            kind = self.read(1)[0]
+            if kind == _END:
+                return self._end()
+            if kind != _SECTION:
+                raise self._error(f"expected a section (1) or the end (0), got {kind}")
+            _, index, length = _INDEX.unpack(bytes([kind]) + self.read(_INDEX.size - 1))
+            if length > _MAX_ID:
+                raise self._error(f"an id of {length} bytes; at most {_MAX_ID} are allowed")
+            name = self.read(length)
+            try:
+                migratable = by_id[name.decode()]
+            except (KeyError, UnicodeDecodeError):
+                raise self._error(f"a section for {name!r}, which this machine does not have") from None
+            self._where = f"device {migratable.id!r} (index {index})"
+            migratable.load(self)
+            self._sections += 1
+            self._check_seal()
+
+    def _end(self) -> None:
+        (count,) = struct.unpack(">Q", self.read(8))
+        if count != self._sections:
+            raise self._error(f"{self._sections} sections arrived, {count} were sent")
+        self._check_seal()
+
+    def _check_seal(self) -> None:
+        expected = self._checksum
+        (found,) = _CHECKSUM.unpack(self.read(_CHECKSUM.size))
+        if found != expected:
+            raise self._error(f"checksum 0x{found:08x} does not fit what arrived (0x{expected:08x}): altered")
+
+    def _error(self, what: str) -> StreamError:
+        return StreamError(f"{self._where}, offset {self._offset}: {what}")

@@ -1,0 +1,294 @@
+"""
+A device without hardware: it waits for each arc, has state of a given size, and fails when told to.
+
+Its state is a sequence of blocks, closed by a digest of the whole, so that the device that loads it
+notices what a real one's firmware would notice: state that is incomplete or was altered.
+"""
+
+import errno as errno_codes
+import hashlib
+import os
+import random
+import struct
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from vfio_migration.errors import BlockedTransitionError
+from vfio_migration.states import ALL_FLAGS, DeviceState, MigrationFlags, transition_path
+from vmstate import Clock, RealClock, RegistrationError, seconds_to_ns
+
+Arc = tuple[DeviceState, DeviceState]
+_S = DeviceState
+_SAVING = (_S.PRE_COPY, _S.PRE_COPY_P2P, _S.STOP_COPY)
+_BLOCK, _END = 1, 2
+_HEADER = struct.Struct(">BQI")  # kind, offset (of the end: the whole size), length of what follows
+_BLOCK_SIZE = 64 * 1024
+_NS = 1_000_000_000
+
+
+class MockDevice:
+    """
+    A `DeviceBackend` that waits through its machine's clock where hardware would work.
+
+    `latency` is what every arc takes, in seconds, or a table of them by (from, to), other arcs taking none.
+    `state_size` bytes of state are left when pre-copy is over; a device with pre-copy has `precopy_size`
+    more, which it sends before, and dirties `precopy_dirty` bytes of them, one number for each round.
+    Reading takes size / `rate` (bytes per second; None: no time); writing takes none. The state's bytes
+    follow from `seed`.
+
+    Raises:
+        ValueError: a size, a rate or a latency is negative or no number.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        flags: MigrationFlags = ALL_FLAGS,
+        latency: float | Mapping[Arc, float] = 0.0,
+        state_size: int = 65536,
+        rate: float | None = None,
+        seed: int = 0,
+        precopy_size: int = 4096,
+        precopy_dirty: Sequence[int] = (2048, 1024),
+    ) -> None:
+        self._flags = MigrationFlags(flags) | MigrationFlags.STOP_COPY
+        self._latency = self._checked_latency(latency)
+        if min(state_size, precopy_size, *precopy_dirty, 0) < 0:
+            raise ValueError("sizes of state are in bytes and not negative")
+        if rate is not None and not rate > 0:
+            raise ValueError(f"rate is in bytes per second and more than 0, or None; got {rate!r}")
+        self._rate = rate
+        self._random = random.Random(seed)  # noqa: S311 - test data
+        self._warm_size = precopy_size if MigrationFlags.PRE_COPY in self._flags else 0
+        self._size = self._warm_size + state_size
+        self._precopy_dirty = tuple(min(size, self._warm_size) for size in precopy_dirty)
+        self._bound = False
+        self._clock: Clock = RealClock()
+        # The thread that drives the device and those that arrange faults or look at it share what follows.
+        self._lock = threading.Lock()
+        self._state = DeviceState.RUNNING
+        self._memory: bytearray | None = None  # made when first needed
+        self._outbox: deque[tuple[bytes, int]] = deque()  # encoded records, and how many bytes they carry
+        self._dirty_rounds: deque[int] = deque()
+        self._reading_since = 0  # ns; with the bytes read since then, says how far a read has to wait
+        self._bytes_read = 0
+        self._inbox = bytearray()
+        self._loading: bytearray | None = None
+        self._loaded_digest: bytes | None = None
+        self._faults: dict[Arc, deque[int]] = {}
+
+    @property
+    def flags(self) -> MigrationFlags:
+        """What the device can do."""
+        return self._flags
+
+    @property
+    def state(self) -> DeviceState:
+        """The state that the device is in."""
+        return self._state
+
+    @property
+    def state_hash(self) -> str:
+        """SHA-256 of the device's whole state, for comparing source and destination."""
+        with self._lock:
+            return hashlib.sha256(self._content()).hexdigest()
+
+    def arc_latency(self, current: DeviceState, target: DeviceState) -> float:
+        """Give the seconds that an arc takes."""
+        return self._latency if isinstance(self._latency, float) else self._latency.get((current, target), 0.0)
+
+    def fail(
+        self, current: DeviceState, target: DeviceState, *, errno: int = errno_codes.EIO, times: int = 1
+    ) -> None:
+        """
+        Have an arc fail the next `times` times, after its latency; the device stays where it was.
+
+        Raises:
+            ValueError: it is not an arc of this device.
+
+        """
+        arc = self._checked_arc(current, target)
+        with self._lock:
+            self._faults.setdefault(arc, deque()).extend([errno] * times)
+
+    def heal(self) -> None:
+        """Forget all faults that were not met yet."""
+        with self._lock:
+            self._faults.clear()
+
+    # What the migration code calls (`DeviceBackend`):
+
+    def bind(self, clock: Clock) -> None:
+        """Wait through this clock from now on."""
+        if self._bound:
+            raise RegistrationError("this backend drives a device of a machine already: make one for each")
+        self._bound = True
+        self._clock = clock
+
+    def unbind(self) -> None:
+        """Be free for another machine."""
+        self._bound = False
+
+    def set_arc(self, target: DeviceState) -> None:
+        """Wait for the arc's latency, then be there, or fail as arranged."""
+        arc = (self._state, target)
+        self._clock.sleep(self.arc_latency(*arc))
+        with self._lock:
+            if faults := self._faults.get(arc):
+                code = faults.popleft()
+                raise OSError(code, f"{arc[0].name} to {arc[1].name}: {os.strerror(code)}")
+            self._enter(*arc)
+            self._state = target
+
+    def pending(self) -> int:
+        """Count the bytes that pre-copy could read now."""
+        with self._lock:
+            return sum(size for _, size in self._outbox)
+
+    def read(self, size: int) -> bytes:
+        """Give the next bytes, after the time that they take."""
+        with self._lock:
+            if self._state not in _SAVING:
+                raise OSError(errno_codes.EINVAL, f"no state to read in {self._state.name}")
+            if not self._outbox:
+                return b""
+            record, carried = self._outbox.popleft()
+            if len(record) > size:
+                self._outbox.appendleft((record[size:], 0))
+            self._bytes_read += carried
+            wait_ns = self._reading_since + self._reading_ns(self._bytes_read) - self._clock.now()
+        if wait_ns > 0:
+            self._clock.sleep(wait_ns / _NS)
+        with self._lock:
+            if not self._outbox and self._dirty_rounds and self._state is not _S.STOP_COPY:
+                self._dirty(self._dirty_rounds.popleft())
+        return record[:size]
+
+    def write(self, data: bytes) -> None:
+        """Take bytes; a malformed record is EINVAL."""
+        with self._lock:
+            if self._state is not _S.RESUMING:
+                raise OSError(errno_codes.EINVAL, f"no state to write in {self._state.name}")
+            self._inbox += data
+            while len(self._inbox) >= _HEADER.size:
+                kind, offset, length = _HEADER.unpack_from(self._inbox)
+                if len(self._inbox) < _HEADER.size + length:
+                    break
+                body = bytes(self._inbox[_HEADER.size : _HEADER.size + length])
+                del self._inbox[: _HEADER.size + length]
+                self._load(kind, offset, body)
+
+    def reset(self) -> None:
+        """Be RUNNING, with an empty state."""
+        with self._lock:
+            self._state = DeviceState.RUNNING
+            self._memory = bytearray(self._size)
+            self._forget_transfer()
+
+    # Below, the lock is held.
+
+    def _enter(self, current: DeviceState, target: DeviceState) -> None:
+        if target is _S.PRE_COPY and current not in _SAVING:
+            self._forget_transfer()
+            self._outbox.extend(self._blocks(0, self._warm_size))
+            self._dirty_rounds.extend(self._precopy_dirty)
+            self._start_reading()
+        elif target is _S.STOP_COPY:
+            if current not in _SAVING:
+                self._forget_transfer()
+                self._outbox.extend(self._blocks(0, self._size))
+            else:
+                self._outbox.extend(self._blocks(self._warm_size, self._size))
+            content = self._content()
+            digest = hashlib.sha256(content).digest()
+            self._outbox.append((_HEADER.pack(_END, len(content), len(digest)) + digest, 0))
+            self._dirty_rounds.clear()
+            self._start_reading()
+        elif target is _S.RESUMING:
+            self._forget_transfer()
+        elif current is _S.RESUMING:
+            self._take_effect()
+
+    def _take_effect(self) -> None:
+        """Start using what was loaded, if anything was."""
+        if self._loading is None and not self._inbox:
+            return
+        if self._loading is None or self._loaded_digest is None or self._inbox:
+            raise OSError(errno_codes.EINVAL, "the state that was loaded is incomplete")
+        if hashlib.sha256(self._loading).digest() != self._loaded_digest:
+            raise OSError(errno_codes.EINVAL, "the state that was loaded was altered on its way")
+        self._memory = self._loading
+        self._size = len(self._loading)
+        self._warm_size = min(self._warm_size, self._size)
+        self._forget_transfer()
+
+    def _load(self, kind: int, offset: int, body: bytes) -> None:
+        if self._loading is None:
+            self._loading = bytearray()
+        if kind == _BLOCK and len(body) <= _BLOCK_SIZE and self._loaded_digest is None:
+            if offset > len(self._loading):
+                raise OSError(errno_codes.EINVAL, f"the state leaves a gap before its byte {offset}")
+            self._loading[offset : offset + len(body)] = body
+        elif kind == _END and self._loaded_digest is None and offset == len(self._loading):
+            self._loaded_digest = body
+        else:
+            raise OSError(errno_codes.EINVAL, "the state holds a record that no device wrote")
+
+    def _content(self) -> bytearray:
+        if self._memory is None:
+            self._memory = bytearray(self._random.randbytes(self._size))
+        return self._memory
+
+    def _blocks(self, start: int, end: int) -> list[tuple[bytes, int]]:
+        content = self._content()
+        blocks = []
+        for offset in range(start, end, _BLOCK_SIZE):
+            body = bytes(content[offset : min(offset + _BLOCK_SIZE, end)])
+            blocks.append((_HEADER.pack(_BLOCK, offset, len(body)) + body, len(body)))
+        return blocks
+
+    def _dirty(self, size: int) -> None:
+        """Change the first bytes, as a guest does that goes on running, so that they must be sent again."""
+        size = min(size, self._size)
+        self._content()[:size] = self._random.randbytes(size)
+        self._outbox.extend(self._blocks(0, size))
+        self._start_reading()
+
+    def _start_reading(self) -> None:
+        self._reading_since = self._clock.now()
+        self._bytes_read = 0
+
+    def _reading_ns(self, size: int) -> int:
+        return 0 if self._rate is None else seconds_to_ns(size / self._rate)
+
+    def _forget_transfer(self) -> None:
+        self._outbox.clear()
+        self._dirty_rounds.clear()
+        self._inbox.clear()
+        self._loading = None
+        self._loaded_digest = None
+
+    def _checked_latency(self, latency: float | Mapping[Arc, float]) -> float | dict[Arc, float]:
+        if not isinstance(latency, Mapping):
+            seconds_to_ns(latency)
+            return float(latency)
+        table = {}
+        for (current, target), seconds in latency.items():
+            seconds_to_ns(seconds)
+            table[DeviceState(current), DeviceState(target)] = float(seconds)
+        return table
+
+    def _checked_arc(self, current: DeviceState, target: DeviceState) -> Arc:
+        try:
+            path = transition_path(current, target, self._flags)
+        except BlockedTransitionError as error:
+            raise ValueError(f"no arc of this device: {error.strerror}") from error
+        if len(path) != 1:
+            way = ", ".join(state.name for state in path) or "nowhere"
+            raise ValueError(
+                f"{DeviceState(current).name} to {DeviceState(target).name} is not one arc of this device: "
+                f"it goes to {way}"
+            )
+        return DeviceState(current), DeviceState(target)

@@ -1,0 +1,77 @@
+"""
+QEMU's VM change state handlers: a machine, its run states, its device tree and its handlers.
+
+Rules and words are those of QEMU 11.1. Importing this loads the standard library and structlog only.
+"""
+
+from vmstate.biglock import BigLock
+from vmstate.bracket import Bracket, BracketOwner
+from vmstate.channel import Channel, ChannelClosedError, channel_pair
+from vmstate.clock import Clock, RealClock, seconds_to_ns
+from vmstate.devices import Bus, Device, add_device_handler, depth_of_priority, device_priority
+from vmstate.errors import (
+    BigLockError,
+    ClockError,
+    DeviceNotFoundError,
+    DeviceTreeError,
+    InvalidTransitionError,
+    NestedNotificationError,
+    QtreeError,
+    RegistrationError,
+    StartRefusedError,
+    VmStateError,
+)
+from vmstate.handlers import HandlerEntry, HandlerList, PassKind
+from vmstate.machine import Machine
+from vmstate.migratable import Attempt, LoadStream, Migratable, MigrationEvent, SaveStream
+from vmstate.monitor import Monitor, MonitorEvent, Subscription
+from vmstate.qtree import DeviceTree, parse_qtree
+from vmstate.runstate import RunState
+from vmstate.trace import Recorder, StructlogSink, TraceEvent, TraceSink, tee
+
+__all__ = [
+    "Attempt",
+    "BigLock",
+    "BigLockError",
+    "Bracket",
+    "BracketOwner",
+    "Bus",
+    "Channel",
+    "ChannelClosedError",
+    "Clock",
+    "ClockError",
+    "Device",
+    "DeviceNotFoundError",
+    "DeviceTree",
+    "DeviceTreeError",
+    "HandlerEntry",
+    "HandlerList",
+    "InvalidTransitionError",
+    "LoadStream",
+    "Machine",
+    "Migratable",
+    "MigrationEvent",
+    "Monitor",
+    "MonitorEvent",
+    "NestedNotificationError",
+    "PassKind",
+    "QtreeError",
+    "RealClock",
+    "Recorder",
+    "RegistrationError",
+    "RunState",
+    "SaveStream",
+    "StartRefusedError",
+    "StructlogSink",
+    "Subscription",
+    "TraceEvent",
+    "TraceSink",
+    "VmStateError",
+    "add_device_handler",
+    "channel_pair",
+    "depth_of_priority",
+    "device_priority",
+    "parse_qtree",
+    "seconds_to_ns",
+    "tee",
+]

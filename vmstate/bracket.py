@@ -1,0 +1,95 @@
+"""
+A bracket: two entries around a device's depth that open something before its handlers and close it after.
+
+The reversal of order lives here and nowhere else: starting, the walk meets the lower entry (adjust -1)
+first, stopping, the higher one (adjust +1). Whoever owns a bracket only knows *first* and *second*.
+"""
+
+from typing import Protocol
+
+from vmstate.devices import Device, add_device_handler
+from vmstate.handlers import Callback, HandlerEntry, HandlerList, PassKind
+from vmstate.runstate import RunState
+
+
+class BracketOwner(Protocol):
+    """What is opened where the walk meets a bracket first, and closed where it meets it again."""
+
+    def open(self, kind: PassKind, running: bool, state: RunState) -> None:
+        """Called before the handlers at adjust 0 of the depth."""
+        ...
+
+    def close(self, kind: PassKind) -> None:
+        """Called after them, if `open` was called in the same pass and did not raise."""
+        ...
+
+
+class Bracket:
+    """
+    A pair of entries at adjust -1 and +1 of a device's depth.
+
+    Guarantees:
+    - In every pass, `close` follows an `open` that did not raise, and all handlers at adjust 0 of the depth lie in between.
+    - A bracket of which only one entry was there when the pass met it (a callback of that pass added
+      or removed the other) sits that pass out. A bracket met in any other order is a bug in the walk:
+      an AssertionError.
+    """
+
+    def __init__(
+        self, handlers: HandlerList, device: Device, owner: BracketOwner, *, prepare: bool = True
+    ) -> None:
+        self._handlers = handlers
+        self._owner = owner
+        self._name = device.id
+        # Guarded by the big lock, under which passes are walked.
+        self._open_in_pass: int | None = None
+        self._sat_out_pass: int | None = None
+        self._entries: tuple[HandlerEntry, ...] = ()
+        lower = self._add(device, -1, lower=True, prepare=prepare)
+        higher = self._add(device, +1, lower=False, prepare=prepare)
+        self._entries = (lower, higher)
+
+    def remove(self) -> None:
+        """Take both entries out."""
+        for entry in self._entries:
+            entry.remove()
+
+    def _add(self, device: Device, adjust: int, *, lower: bool, prepare: bool) -> HandlerEntry:
+        return add_device_handler(
+            self._handlers,
+            device,
+            self._callback(PassKind.MAIN, lower=lower),
+            prepare_cb=self._callback(PassKind.PREPARE, lower=lower) if prepare else None,
+            adjust=adjust,
+        )
+
+    def _callback(self, kind: PassKind, *, lower: bool) -> Callback:
+        def meet(running: bool, state: RunState) -> None:
+            if lower == running:
+                self._meet_first(kind, running, state)
+            else:
+                self._meet_second(kind)
+
+        return meet
+
+    def _meet_first(self, kind: PassKind, running: bool, state: RunState) -> None:
+        if self._open_in_pass is not None:
+            raise AssertionError(f"bracket of {self._name!r} met first in {kind} while it is still open")
+        self._sat_out_pass = self._handlers.passes
+        if not self._incomplete():
+            self._owner.open(kind, running, state)
+            self._open_in_pass, self._sat_out_pass = self._sat_out_pass, None
+
+    def _meet_second(self, kind: PassKind) -> None:
+        this_pass = self._handlers.passes
+        if self._open_in_pass == this_pass:
+            self._open_in_pass = None
+            self._owner.close(kind)
+        elif self._sat_out_pass != this_pass and not self._incomplete():
+            raise AssertionError(f"bracket of {self._name!r} met second in {kind}, but was never opened")
+
+    def _incomplete(self) -> bool:
+        """Whether an entry is missing, or came only in the pass that is walked now."""
+        return not self._entries or any(
+            entry.removed or entry.added_in_pass == self._handlers.passes for entry in self._entries
+        )

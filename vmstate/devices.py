@@ -1,0 +1,154 @@
+"""The device tree: buses and devices in turn, a device's depth, and the priority that follows from it."""
+
+import operator
+
+from vmstate.errors import DeviceTreeError
+from vmstate.handlers import Callback, HandlerEntry, HandlerList, ReturningCallback
+
+MAX_DEPTH = 32767
+_MIN_ADJUST, _MAX_ADJUST = -32768, 32767
+_PRIORITIES_PER_DEPTH = 65536
+_PLAIN = 16384  # halfway between plain priorities around 0 and depth 0 around 32768
+
+
+class Bus:
+    """A bus: it belongs to a device, or to none, as the main system bus does."""
+
+    __slots__ = ("_devices", "_parent", "name")
+
+    def __init__(self, name: str, parent: "Device | None" = None) -> None:
+        self.name = name
+        self._parent = parent
+        self._devices: list[Device] = []
+        if parent is not None:
+            parent._buses.append(self)  # noqa: SLF001 - one tree, two kinds of node
+
+    @property
+    def parent(self) -> "Device | None":
+        """The device that this bus belongs to."""
+        return self._parent
+
+    @property
+    def devices(self) -> "tuple[Device, ...]":
+        """The devices on this bus, in the order of attaching."""
+        return tuple(self._devices)
+
+    def __repr__(self) -> str:
+        return f"<Bus {self.name!r}>"
+
+
+class Device:
+    """
+    A device: it sits on a bus, or on none. Creating it attaches it.
+
+    `type` is the device's type as `info qtree` prints it; `id` is empty for a device without one.
+    """
+
+    __slots__ = ("_bus", "_buses", "id", "type")
+
+    def __init__(self, id: str, bus: Bus | None = None, type: str = "") -> None:  # noqa: A002 - QEMU's words
+        self.id = id
+        self.type = type
+        self._bus: Bus | None = None
+        self._buses: list[Bus] = []
+        if bus is not None:
+            self.plug(bus)
+
+    @property
+    def bus(self) -> Bus | None:
+        """The bus that this device sits on."""
+        return self._bus
+
+    @property
+    def buses(self) -> tuple[Bus, ...]:
+        """The buses that belong to this device, in the order of attaching."""
+        return tuple(self._buses)
+
+    @property
+    def depth(self) -> int:
+        """How many buses lie on the way up (QEMU's `qdev_get_dev_tree_depth`)."""
+        depth = 0
+        bus = self._bus
+        while bus is not None:
+            depth += 1
+            bus = bus.parent._bus if bus.parent is not None else None  # noqa: SLF001
+        return depth
+
+    def plug(self, bus: Bus) -> None:
+        """
+        Put the device on a bus. Handlers that it registered keep the priority of their old depth.
+
+        Raises:
+            DeviceTreeError: it sits on one already, or the bus lies below this very device.
+
+        """
+        if self._bus is not None:
+            raise DeviceTreeError(f"device {self} sits on bus {self._bus.name!r} already: unplug it first")
+        above = bus.parent
+        while above is not None:
+            if above is self:
+                raise DeviceTreeError(f"device {self} cannot sit on bus {bus.name!r}, which lies below it")
+            above = above._bus.parent if above._bus is not None else None
+        self._bus = bus
+        bus._devices.append(self)  # noqa: SLF001
+
+    def unplug(self) -> None:
+        """Take the device, with all that lies below it, off its bus; does nothing if it sits on none."""
+        if self._bus is not None:
+            self._bus._devices.remove(self)  # noqa: SLF001
+            self._bus = None
+
+    def __str__(self) -> str:
+        return repr(self.id) if self.id else f"of type {self.type!r}"
+
+    def __repr__(self) -> str:
+        return f"<Device {self.id!r}{f' type={self.type!r}' if self.type else ''}>"
+
+
+def device_priority(depth: int, adjust: int = 0) -> int:
+    """
+    Give the priority of a device's handler: depths apart, room for adjustment within each.
+
+    A plain priority near 0 comes before every device's when starting, and after it when stopping
+    (QEMU's `qdev_add_vm_change_state_handler_full`).
+
+    Raises:
+        ValueError: depth is not in 0..32767 or adjust not in -32768..32767.
+
+    """
+    depth = operator.index(depth)
+    adjust = operator.index(adjust)
+    if not 0 <= depth <= MAX_DEPTH:
+        raise ValueError(f"depth must be in 0..{MAX_DEPTH}, got {depth}")
+    if not _MIN_ADJUST <= adjust <= _MAX_ADJUST:
+        raise ValueError(f"adjust must be in {_MIN_ADJUST}..{_MAX_ADJUST}, got {adjust}")
+    return depth * _PRIORITIES_PER_DEPTH + adjust - _MIN_ADJUST
+
+
+def depth_of_priority(priority: int) -> int | None:
+    """Give the depth that a priority of `device_priority` stands for; None for a plain one near 0."""
+    return priority // _PRIORITIES_PER_DEPTH if priority > _PLAIN else None
+
+
+def add_device_handler(
+    handlers: HandlerList,
+    device: Device,
+    cb: Callback | None = None,
+    *,
+    prepare_cb: Callback | None = None,
+    cb_ret: ReturningCallback | None = None,
+    adjust: int = 0,
+) -> HandlerEntry:
+    """
+    Register a device's handler at the priority of the depth that the device has now.
+
+    Raises what `HandlerList.add` and `device_priority` raise
+    (QEMU's `qdev_add_vm_change_state_handler_full`).
+    """
+    return handlers.add(
+        cb,
+        prepare_cb=prepare_cb,
+        cb_ret=cb_ret,
+        priority=device_priority(device.depth, adjust),
+        name=device.id or device.type,
+    )

@@ -1,0 +1,368 @@
+"""
+VM change state handlers: entries by priority, and the walk that calls them.
+
+The rules are those of QEMU's `qemu_add_vm_change_state_handler_prio_full` and `vm_state_notify`:
+
+- Entries are in ascending priority, equal ones in order of registration.
+- A notification makes two passes, first of the prepare callbacks, then of the main ones: ascending
+  when the machine starts, in exactly the reverse order when it stops.
+- Which entry comes next is settled before the current one is called.
+- No failure cuts a pass short.
+"""
+
+import operator
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
+
+from vmstate.biglock import BigLock
+from vmstate.clock import RealClock
+from vmstate.errors import NestedNotificationError
+from vmstate.runstate import RunState
+
+Callback = Callable[[bool, RunState], object]
+ReturningCallback = Callable[[bool, RunState], int]
+
+# An entry's key is its priority with its place in the order of registration below it, so that keys
+# are unique and plain comparison gives the whole order.
+_REGISTRATION_BITS = 64
+
+
+class PassKind(StrEnum):
+    """The two passes of a notification, in their order."""
+
+    PREPARE = "prepare"
+    MAIN = "main"
+
+
+class HandlerEntry:
+    """
+    One registered handler; also a context manager that removes it at the end.
+
+    `HandlerList.add` makes them. `name` is for people: it stands in traces and timelines.
+    """
+
+    __slots__ = ("_handlers", "_key", "added_in_pass", "main", "name", "prepare", "priority", "removed")
+
+    def __init__(
+        self,
+        handlers: "HandlerList",
+        key: int,
+        priority: int,
+        main: Callback | None,
+        prepare: Callback | None,
+        name: str,
+        added_in_pass: int,
+    ) -> None:
+        self._handlers = handlers
+        self._key = key
+        self.priority = priority
+        self.main = main
+        self.prepare = prepare
+        self.name = name
+        self.added_in_pass = added_in_pass
+        self.removed = False
+
+    def remove(self) -> None:
+        """Take the entry out: it is never called again. A second time does nothing."""
+        self._handlers._remove(self)  # noqa: SLF001 - one mechanism, two ends
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
+
+    def __repr__(self) -> str:
+        return f"<HandlerEntry {self.name!r} priority={self.priority}{' removed' if self.removed else ''}>"
+
+
+class HandlerList:
+    """
+    The handler entries of one machine, and the walk over them.
+
+    Guarantees:
+    - Entries may come and go at any time, from any thread and from callbacks; each costs O(log n)
+      comparisons at most, made when the order is next needed.
+    - One notification at a time: another thread's waits for its turn, one from a callback is refused.
+
+    What threads share is guarded by `_mutex` (the entries and the changes that a walk has still to
+    take in) and by the big lock (all that belongs to the notification under way).
+    """
+
+    def __init__(self, big_lock: BigLock | None = None) -> None:
+        self.big_lock = big_lock or BigLock(RealClock())
+        self._mutex = threading.Lock()
+        self._order: list[HandlerEntry] = []  # settled, ascending; replaced, never edited
+        self._added: list[HandlerEntry] = []  # since `_order` was settled
+        self._gone = 0  # removed since then, but still in one of the two
+        self._count = 0
+        self._registrations = 0
+        self._steps: dict[tuple[PassKind, bool], list[Callback | None]] = {}  # passes built from `_order`
+        self._walking = False
+        self._changes: list[tuple[HandlerEntry, bool]] = []  # during a walk: who came (True) or went
+        self._wrapper: Callable[[HandlerEntry, PassKind, Callback], Callback] | None = None
+        # Guarded by the big lock:
+        self._notifying = False
+        self._result = 0
+        self.passes = 0  # begun so far
+
+    def add(
+        self,
+        cb: Callback | None = None,
+        *,
+        prepare_cb: Callback | None = None,
+        cb_ret: ReturningCallback | None = None,
+        priority: int = 0,
+        name: str = "",
+    ) -> HandlerEntry:
+        """
+        Register a handler (QEMU's `qemu_add_vm_change_state_handler_prio_full`).
+
+        Every callback is called as `callback(running, state)`. `cb_ret` is a `cb` whose int result, 0 for
+        success, becomes part of what `notify` returns.
+
+        Raises:
+            ValueError: both `cb` and `cb_ret` are given, or no callback at all.
+            TypeError: a callback cannot be called, or the priority is not an integer.
+
+        """
+        if cb is not None and cb_ret is not None:
+            raise ValueError("a handler has a cb or a cb_ret, not both: give the one that is to be called")
+        if cb is None and cb_ret is None and prepare_cb is None:
+            raise ValueError("a handler needs at least one callback: give cb, cb_ret or prepare_cb")
+        for callback in (cb, cb_ret, prepare_cb):
+            if callback is not None and not callable(callback):
+                raise TypeError(f"a handler's callback must be callable as callback(running, state): {callback!r}")
+        priority = operator.index(priority)
+        main = cb if cb_ret is None else self._collecting(cb_ret)
+        with self._mutex:
+            key = (priority << _REGISTRATION_BITS) + self._registrations
+            self._registrations += 1
+            entry = HandlerEntry(self, key, priority, main, prepare_cb, name, self.passes if self._walking else -1)
+            self._added.append(entry)
+            self._count += 1
+            self._steps = {}
+            if self._walking:
+                self._changes.append((entry, True))
+        return entry
+
+    def notify(self, running: bool, state: RunState) -> int:
+        """
+        Tell every handler that the machine starts or stops (QEMU's `vm_state_notify`).
+
+        Returns the bitwise OR of all `cb_ret` results when stopping, 0 when starting.
+
+        Raises:
+            NestedNotificationError: called from a handler of this very list; nothing was called.
+            BigLockError: called from a state-change thread; nothing was called.
+            BaseExceptionGroup: what the callbacks raised, after all of them were called; a plain
+                ExceptionGroup if only ordinary exceptions are among them. A KeyboardInterrupt or
+                SystemExit that is alone is raised as itself.
+
+        """
+        self.big_lock.refuse_barred("notify")
+        with self.big_lock:
+            self.refuse_nested("notify")
+            self._notifying = True
+            self._result = 0
+            failures: list[BaseException] = []
+            try:
+                for kind in PassKind:
+                    self._walk(kind, running, state, failures)
+            finally:
+                self._notifying = False
+            result = self._result
+        if failures:
+            raise _together(failures, running, state)
+        return 0 if running else result
+
+    def refuse_nested(self, what: str) -> None:
+        """
+        Raise if the calling thread, which holds the big lock, is inside a notification already.
+
+        Raises:
+            NestedNotificationError: it is.
+
+        """
+        if self._notifying:
+            raise NestedNotificationError(
+                f"a handler cannot {what} the machine that is calling it: a notification is under way; "
+                "do it after start() or stop() has returned, or from a thread that waits for its turn"
+            )
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[HandlerEntry]:
+        """Iterate over the entries as they are now, ascending."""
+        with self._mutex:
+            return iter(self._settle())
+
+    def _walk(self, kind: PassKind, running: bool, state: RunState, failures: list[BaseException]) -> None:
+        """Make one pass. `steps` is edited by `_catch_up` while it is walked, always beyond the next step."""
+        steps = _Steps(*self._begin(kind, running), running)
+        place = iter(steps.callbacks)
+        try:
+            while True:
+                try:
+                    for callback in place:
+                        if callback is not None:
+                            callback(running, state)
+                        if self._changes:
+                            self._catch_up(steps, place, kind)
+                except BaseException as failure:  # noqa: BLE001 - kept and raised when the walk is over
+                    failures.append(failure)
+                    self._catch_up(steps, place, kind)
+                else:
+                    break
+        finally:
+            self._end()
+
+    def _begin(self, kind: PassKind, running: bool) -> tuple[list[HandlerEntry], list[Callback | None]]:
+        with self._mutex:
+            self.passes += 1
+            self._walking = True
+            order = self._settle()
+            callbacks = self._steps.get((kind, running))
+            if callbacks is None:
+                callbacks = [self._callback(entry, kind) for entry in (order if running else reversed(order))]
+                self._steps[kind, running] = callbacks
+            return order, callbacks
+
+    def _end(self) -> None:
+        with self._mutex:
+            self._walking = False
+            self._changes = []
+
+    def _catch_up(self, steps: "_Steps", place: Iterator[Callback | None], kind: PassKind) -> None:
+        """Take in what came and went while the last callback ran."""
+        with self._mutex:
+            changes, self._changes = self._changes, []
+        for entry, came in changes:
+            following = len(steps.callbacks) - operator.length_hint(place)
+            if came:
+                steps.insert(entry, self._callback(entry, kind), following)
+            else:
+                steps.delete(entry, following)
+
+    def _callback(self, entry: HandlerEntry, kind: PassKind) -> Callback | None:
+        callback = entry.main if kind is PassKind.MAIN else entry.prepare
+        if callback is None or self._wrapper is None:
+            return callback
+        return self._wrapper(entry, kind, callback)
+
+    def wrap_callbacks(self, wrapper: Callable[[HandlerEntry, PassKind, Callback], Callback] | None) -> None:
+        """Have every callback replaced by `wrapper(entry, kind, callback)` when a pass is built (tracing)."""
+        with self._mutex:
+            self._wrapper = wrapper
+            self._steps = {}
+
+    def _collecting(self, cb_ret: ReturningCallback) -> Callback:
+        def collect(running: bool, state: RunState) -> None:
+            value = cb_ret(running, state)
+            if not running:
+                if not isinstance(value, int):
+                    raise TypeError(f"cb_ret must return an int, 0 for success; {cb_ret!r} returned {value!r}")
+                self._result |= value
+
+        return collect
+
+    def _remove(self, entry: HandlerEntry) -> None:
+        with self._mutex:
+            if entry.removed:
+                return
+            entry.removed = True
+            self._count -= 1
+            self._gone += 1
+            self._steps = {}
+            if self._walking:
+                self._changes.append((entry, False))
+            if self._gone > self._count + _SPARE:
+                self._settle()
+
+    def _settle(self) -> list[HandlerEntry]:
+        """Bring `_order` up to date: at most O(log n) comparisons for each entry that came."""
+        if self._gone or self._added:
+            order, added = self._order, self._added
+            if self._gone:
+                order = [entry for entry in order if not entry.removed]
+                added = [entry for entry in added if not entry.removed]
+            self._order = _merged(order, sorted(added, key=_key))
+            self._added = []
+            self._gone = 0
+        return self._order
+
+
+class _Steps:
+    """What one pass calls, in its order: edited as entries come and go, always beyond the next step."""
+
+    __slots__ = ("_keys", "_order", "_running", "callbacks")
+
+    def __init__(self, order: list[HandlerEntry], callbacks: list[Callback | None], running: bool) -> None:
+        self.callbacks = callbacks
+        self._order = order
+        self._running = running
+        self._keys: list[int] | None = None
+
+    def insert(self, entry: HandlerEntry, callback: Callback | None, following: int) -> None:
+        """Let an entry be called in this pass if its place lies beyond the step that comes next."""
+        keys = self._walk_keys()
+        key = self._walk_key(entry)
+        if following < len(keys) and key > keys[following]:
+            place = bisect_right(keys, key, following + 1)
+            keys.insert(place, key)
+            self.callbacks.insert(place, callback)
+
+    def delete(self, entry: HandlerEntry, following: int) -> None:
+        """Drop an entry that is still to come; if it is next, its place stays and nothing is called there."""
+        keys = self._walk_keys()
+        key = self._walk_key(entry)
+        place = bisect_left(keys, key, following)
+        if place < len(keys) and keys[place] == key:
+            if place == following:
+                self.callbacks[place] = None
+            else:
+                del keys[place], self.callbacks[place]
+
+    def _walk_keys(self) -> list[int]:
+        if self._keys is None:  # most passes never need them
+            self._keys = [self._walk_key(entry) for entry in (self._order if self._running else self._order[::-1])]
+        return self._keys
+
+    def _walk_key(self, entry: HandlerEntry) -> int:
+        return _key(entry) if self._running else -_key(entry)
+
+
+_SPARE = 64  # so many removed entries are never worth a clean-up
+_key: Callable[[HandlerEntry], int] = operator.attrgetter("_key")
+
+
+def _merged(order: list[HandlerEntry], added: list[HandlerEntry]) -> list[HandlerEntry]:
+    """Merge two ascending lists: a binary search for each entry of the second, the rest is copying."""
+    if not order:
+        return added
+    merged: list[HandlerEntry] = []
+    start = 0
+    for entry in added:
+        end = bisect_right(order, _key(entry), start, key=_key)
+        merged += order[start:end]
+        merged.append(entry)
+        start = end
+    merged += order[start:]
+    return merged
+
+
+def _together(failures: list[BaseException], running: bool, state: RunState) -> BaseException:
+    if len(failures) == 1 and not isinstance(failures[0], Exception):
+        return failures[0]
+    return BaseExceptionGroup(  # an ExceptionGroup if all of them are ordinary
+        f"{len(failures)} handler failure(s) while the machine was told that it "
+        f"{'starts' if running else 'stops'} ('{state}')",
+        failures,
+    )

@@ -1,0 +1,102 @@
+"""What migrates with a machine: the protocol of its registry (QEMU's savevm entries)."""
+
+from enum import IntEnum
+from typing import Protocol
+
+
+class MigrationEvent(IntEnum):
+    """What notifiers are told; the numbers are those of QEMU's trace event `migration_call_notifiers`."""
+
+    SETUP = 0
+    DONE = 2
+    FAILED = 3
+
+
+class SaveStream(Protocol):
+    """Where a section's bytes go."""
+
+    def write(self, data: bytes) -> None:
+        """Append bytes to the section that is open."""
+        ...
+
+
+class LoadStream(Protocol):
+    """Where a section's bytes come from."""
+
+    @property
+    def offset(self) -> int:
+        """How many bytes of the stream were read so far."""
+        ...
+
+    def read(self, size: int) -> bytes:
+        """Read exactly so many bytes; raises if the stream ends before that."""
+        ...
+
+
+class Migratable(Protocol):
+    """
+    Something that has state to migrate.
+
+    On the source: `save_setup`, any number of `save_iterate` while `pending` says that there is something
+    to send, `save_complete` and `save_state` once the machine has stopped, `save_cleanup` at the end of a
+    migration that completed. On the destination: `load_setup`, `load` for each section, `load_complete`
+    before the machine may run, `load_cleanup` if the migration failed. Whatever they raise fails the
+    migration.
+    """
+
+    @property
+    def id(self) -> str:
+        """Pairs it with its counterpart on the other side."""
+        ...
+
+    def save_setup(self, stream: SaveStream) -> None:
+        """Get ready to send while the machine still runs."""
+        ...
+
+    def pending(self) -> int:
+        """How many bytes could be sent now, before the machine stops."""
+        ...
+
+    def save_iterate(self, stream: SaveStream) -> None:
+        """Send some of them."""
+        ...
+
+    def save_complete(self, stream: SaveStream) -> None:
+        """Send all that is left, now that the machine has stopped (QEMU's iterable state)."""
+        ...
+
+    def save_state(self, stream: SaveStream) -> None:
+        """Send what is only sent once (QEMU's non-iterable state)."""
+        ...
+
+    def save_cleanup(self) -> None:
+        """Let go of what saving needed; must not raise."""
+        ...
+
+    def load_setup(self) -> None:
+        """Get ready to receive."""
+        ...
+
+    def load(self, stream: LoadStream) -> None:
+        """Read one section."""
+        ...
+
+    def load_complete(self) -> None:
+        """Raise unless everything that is needed to run has arrived."""
+        ...
+
+    def load_cleanup(self) -> None:
+        """Forget what was loaded; must not raise."""
+        ...
+
+    def notify(self, event: MigrationEvent) -> None:
+        """Hear how the migration of the machine that sends goes on; must not raise."""
+        ...
+
+
+class Attempt(Protocol):
+    """A migration under way, as the machine that sends or receives knows it."""
+
+    def note_error(self, error: BaseException) -> None:
+        """Note what went wrong; safe from any thread, the first one counts."""
+        ...
