@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from vfio_migration.device import VFIODevice
-from vfio_migration.errors import DeviceBusyError, StreamError, VFIOMigrationError
+from vfio_migration.errors import DeviceBusyError, DeviceLostError, StreamError, VFIOMigrationError
 from vfio_migration.launchers import DEFAULT, make_launcher
 from vfio_migration.setstate import StateSetter
 from vfio_migration.state_change import StateChange
@@ -139,6 +139,8 @@ class VFIOMigration:
     def save_setup(self, stream: SaveStream) -> None:
         """Go to PRE_COPY, if the device can and runs."""
         self._digest = hashlib.sha256()
+        if self._setter.lost:
+            raise DeviceLostError(f"device {self.id!r} is lost and cannot be migrated: take it away")
         if self.vfio_device.precopy:
             if self.device_state is DeviceState.RUNNING:
                 self._setter.set_state(DeviceState.PRE_COPY, DeviceState.RUNNING)
@@ -160,10 +162,12 @@ class VFIOMigration:
 
     def save_complete(self, stream: SaveStream) -> None:
         """Go to STOP_COPY, if handlers have not brought the device there, and send all that is left."""
+        self.machine.emit("vfio_save_complete_precopy_start", name=self.id)
         self._setter.set_state(DeviceState.STOP_COPY, DeviceState.STOP)
         while self._save_data(stream):
             pass
         stream.write(_WORD.pack(_END_OF_STATE))
+        self.machine.emit("vfio_save_complete_precopy", name=self.id, ret=0)
 
     def save_state(self, stream: SaveStream) -> None:
         """Send the device's configuration: the digest of all its data."""
@@ -241,9 +245,8 @@ class VFIOMigration:
         self._digest.update(data)
         try:
             self.vfio_device.backend.write(data)
-        except Exception as error:
-            error.add_note(f"device {self.id!r}, loading up to offset {stream.offset} of the stream")
-            raise
+        except OSError as error:
+            raise self._stream_error(stream, f"the device refused the data: {error}") from error
 
     def _load_config(self, stream: LoadStream) -> None:
         if stream.read(_DIGEST_SIZE) != self._digest.digest():

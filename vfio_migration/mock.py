@@ -72,7 +72,7 @@ class MockDevice:
         self._memory: bytearray | None = None  # made when first needed
         self._outbox: deque[tuple[bytes, int]] = deque()  # encoded records, and how many bytes they carry
         self._dirty_rounds: deque[int] = deque()
-        self._reading_since = 0  # ns; with the bytes read since then, says how far a read has to wait
+        self._reading_since: int | None = None  # ns; with the bytes read since, says how long a read waits
         self._bytes_read = 0
         self._inbox = bytearray()
         self._loading: bytearray | None = None
@@ -157,6 +157,8 @@ class MockDevice:
             record, carried = self._outbox.popleft()
             if len(record) > size:
                 self._outbox.appendleft((record[size:], 0))
+            if self._reading_since is None:
+                self._reading_since = self._clock.now()
             self._bytes_read += carried
             wait_ns = self._reading_since + self._reading_ns(self._bytes_read) - self._clock.now()
         if wait_ns > 0:
@@ -257,7 +259,8 @@ class MockDevice:
         self._start_reading()
 
     def _start_reading(self) -> None:
-        self._reading_since = self._clock.now()
+        """Have the time that reading takes begin with the next read."""
+        self._reading_since = None
         self._bytes_read = 0
 
     def _reading_ns(self, size: int) -> int:

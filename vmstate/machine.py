@@ -217,7 +217,7 @@ class Machine:
             check_transition(self._run_state, state, self.name)
             self.announce("RESUME")
             self._set(state)
-            self.handlers.notify(True, state)
+            self._notify(True, state)
 
     def adopt_suspension(self, was_suspended: bool) -> None:
         """Take over from the source of a migration whether the machine goes back to `suspended`."""
@@ -226,12 +226,12 @@ class Machine:
 
     # What is announced:
 
-    def announce(self, name: str, **data: Any) -> None:
+    def announce(self, name: str, /, **data: Any) -> None:
         """Announce an event of QEMU's monitor to all who subscribed; underscores in keys become dashes."""
         fields = {key.replace("_", "-"): value for key, value in data.items()}
         self.monitor.announce(MonitorEvent(name, fields, self.clock.now()))
 
-    def emit(self, name: str, **fields: Any) -> None:
+    def emit(self, name: str, /, **fields: Any) -> None:
         """Announce a trace event to the machine's sink, if it has one."""
         if self._trace is not None:
             thread = threading.current_thread().name
@@ -257,10 +257,14 @@ class Machine:
             self._was_suspended = self._run_state is RunState.SUSPENDED
             self._set(state)
             try:
-                return self.handlers.notify(False, state)
+                return self._notify(False, state)
             finally:
                 if announce:
                     self.announce("STOP")
+
+    def _notify(self, running: bool, state: RunState) -> int:
+        self.emit("vm_state_notify", running=int(running), reason=state.number, reason_str=str(state))
+        return self.handlers.notify(running, state)
 
     def _set(self, state: RunState) -> None:
         current = self._run_state

@@ -1,0 +1,51 @@
+"""
+VFIO devices in a machine of `vmstate`: state changes serial or in parallel, and live migration.
+
+Rules and words are those of QEMU 11.1 and the kernel's VFIO uAPI. Importing this loads the standard library
+and structlog only; the command line, scenarios and pictures are in modules of their own.
+"""
+
+from vfio_migration.backend import DeviceBackend
+from vfio_migration.device import VFIODevice
+from vfio_migration.errors import (
+    BlockedTransitionError,
+    DeviceBusyError,
+    DeviceLostError,
+    MigrationCancelledError,
+    MigrationFailedError,
+    MigrationRefusedError,
+    ScenarioError,
+    StreamError,
+    VFIOMigrationError,
+)
+from vfio_migration.live.migrate import Migration, migrate
+from vfio_migration.live.report import MigrationReport
+from vfio_migration.live.status import MigrationStatus
+from vfio_migration.migration import VFIOMigration
+from vfio_migration.mock import MockDevice
+from vfio_migration.states import ALL_FLAGS, DeviceState, MigrationFlags, next_state, transition_path
+
+__all__ = [
+    "ALL_FLAGS",
+    "BlockedTransitionError",
+    "DeviceBackend",
+    "DeviceBusyError",
+    "DeviceLostError",
+    "DeviceState",
+    "Migration",
+    "MigrationCancelledError",
+    "MigrationFailedError",
+    "MigrationFlags",
+    "MigrationRefusedError",
+    "MigrationReport",
+    "MigrationStatus",
+    "MockDevice",
+    "ScenarioError",
+    "StreamError",
+    "VFIODevice",
+    "VFIOMigration",
+    "VFIOMigrationError",
+    "migrate",
+    "next_state",
+    "transition_path",
+]

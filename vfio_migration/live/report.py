@@ -1,0 +1,44 @@
+"""What a migration came to."""
+
+from dataclasses import dataclass
+
+from vfio_migration.live.status import MigrationStatus
+from vmstate import RunState
+
+
+@dataclass(frozen=True)
+class MigrationReport:
+    """
+    How a migration ended, and what its switchover took; times in seconds, None where not reached.
+
+    - `source_stop_s`: from telling the source to stop until saving begins (a pause before the switchover
+      included).
+    - `transfer_s`: from there until the destination has loaded everything.
+    - `destination_start_s`: from there until the destination's machine runs, or has the state it is to have.
+    """
+
+    status: MigrationStatus
+    error: BaseException | None
+    source_state: RunState
+    destination_state: RunState
+    destination_status: MigrationStatus
+    source_stop_s: float | None = None
+    transfer_s: float | None = None
+    destination_start_s: float | None = None
+    bytes_sent: int = 0
+    stream_sha256: str = ""
+    precopy_rounds: int = 0
+    lost_devices: tuple[str, ...] = ()
+    destination_lost_devices: tuple[str, ...] = ()
+
+    @property
+    def switchover_s(self) -> float | None:
+        """The whole switchover: the sum of its three parts; None if one was not reached."""
+        if self.source_stop_s is None or self.transfer_s is None or self.destination_start_s is None:
+            return None
+        return self.source_stop_s + self.transfer_s + self.destination_start_s
+
+    @property
+    def completed(self) -> bool:
+        """Whether the destination has taken over."""
+        return self.status is MigrationStatus.COMPLETED

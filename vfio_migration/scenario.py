@@ -1,0 +1,464 @@
+"""
+Scenarios: a machine described in TOML, from its device tree to what each device and handler takes.
+
+The format is described in docs/scenarios.md; the bundled ones are in `vfio_migration/scenarios`.
+"""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from vfio_migration.device import VFIODevice
+from vfio_migration.errors import BlockedTransitionError, ScenarioError
+from vfio_migration.launchers import DEFAULT
+from vfio_migration.migration import VFIOMigration
+from vfio_migration.mock import MockDevice
+from vfio_migration.plan import PLAIN, PlannedDevice, PlannedHandler, SwitchoverPlan, plan_switchover
+from vfio_migration.states import DeviceState, MigrationFlags, transition_path
+from vmstate import (
+    Bus,
+    Clock,
+    Device,
+    DeviceTree,
+    Machine,
+    QtreeError,
+    RunState,
+    TraceSink,
+    add_device_handler,
+    parse_qtree,
+)
+
+ROOT_BUS = "main-system-bus"
+_DESTINATION_SEED = 1_000_003  # apart from the source's, so that equal states can only come from a transfer
+
+
+class _TreeDevice(msgspec.Struct, forbid_unknown_fields=True):
+    bus: str
+    id: str = ""
+    type: str = ""
+    buses: list[str] = []
+
+
+class _Tree(msgspec.Struct, forbid_unknown_fields=True):
+    qtree: str | None = None
+    devices: list[_TreeDevice] = []
+
+
+class _VFIO(msgspec.Struct, forbid_unknown_fields=True):
+    devices: str
+    p2p: bool = True
+    precopy: bool = True
+    parallel: bool = True
+    events: bool = False
+    latency: dict[str, float] = {}
+    state_size: int = 65536
+    rate: float | None = None
+    precopy_size: int = 4096
+    precopy_dirty: list[int] = [2048, 1024]
+    seed: int = 0
+
+
+class _Handler(msgspec.Struct, forbid_unknown_fields=True):
+    devices: str | None = None
+    types: str | None = None
+    priority: int | None = None
+    name: str = ""
+    stop: float = 0.0
+    start: float = 0.0
+    prepare_stop: float = 0.0
+    prepare_start: float = 0.0
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    tree: _Tree
+    vfio: list[_VFIO]
+    description: str = ""
+    handlers: list[_Handler] = []
+
+
+@dataclass(frozen=True)
+class DeviceSpec:
+    """A VFIO device of a scenario; times in seconds, sizes in bytes."""
+
+    id: str
+    depth: int
+    flags: MigrationFlags
+    latency: Mapping[tuple[DeviceState, DeviceState], float]
+    state_size: int
+    rate: float | None
+    parallel: bool
+    events: bool
+    precopy_size: int
+    precopy_dirty: tuple[int, ...]
+    seed: int
+
+    @property
+    def transfer_s(self) -> float:
+        """How long reading the state takes that pre-copy leaves."""
+        return 0.0 if self.rate is None else self.state_size / self.rate
+
+
+@dataclass(frozen=True)
+class HandlerSpec:
+    """An ordinary handler of a scenario: of the tree's device at `place`, or with a plain priority."""
+
+    name: str
+    depth: int
+    place: int | None
+    priority: int
+    stop_s: float
+    start_s: float
+    prepare_stop_s: float
+    prepare_start_s: float
+
+
+@dataclass(frozen=True)
+class ScenarioMachine:
+    """A machine built from a scenario, and the mocks behind its VFIO devices."""
+
+    machine: Machine
+    mocks: dict[str, MockDevice] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A machine to be migrated, any number of times; `load_scenario` reads it."""
+
+    name: str
+    description: str
+    tree: "TreeSource"
+    devices: tuple[DeviceSpec, ...]
+    handlers: tuple[HandlerSpec, ...]
+
+    def plan(self) -> SwitchoverPlan:
+        """Plan its switchover."""
+        return plan_switchover(
+            [
+                PlannedDevice(
+                    spec.id,
+                    spec.depth,
+                    spec.flags,
+                    lambda current, target, latency=spec.latency: latency.get((current, target), 0.0),  # type: ignore[misc]
+                    spec.transfer_s,
+                    spec.parallel,
+                )
+                for spec in self.devices
+            ],
+            [
+                PlannedHandler(
+                    spec.name, spec.depth, spec.stop_s, spec.start_s, spec.prepare_stop_s, spec.prepare_start_s
+                )
+                for spec in self.handlers
+            ],
+        )
+
+    def serial(self) -> "Scenario":
+        """Give the same machine with parallel changes off for every device."""
+        return replace(self, devices=tuple(replace(spec, parallel=False) for spec in self.devices))
+
+    def build(
+        self,
+        name: str,
+        *,
+        clock: Clock | None = None,
+        trace: TraceSink | None = None,
+        destination: bool = False,
+        threads: str = DEFAULT,
+    ) -> ScenarioMachine:
+        """Build one machine of the pair, its devices' states other than the counterpart's."""
+        machine = Machine(name, clock=clock, trace=trace)
+        tree = self.tree.build()
+        places = list(tree)
+        for handler in self.handlers:
+            self._add_handler(machine, handler, places)
+        mocks = {}
+        for spec in self.devices:
+            mock = MockDevice(
+                flags=spec.flags,
+                latency=spec.latency,
+                state_size=spec.state_size,
+                rate=spec.rate,
+                seed=spec.seed + (_DESTINATION_SEED if destination else 0),
+                precopy_size=spec.precopy_size,
+                precopy_dirty=spec.precopy_dirty,
+            )
+            device = VFIODevice(
+                tree.device(spec.id),
+                mock,
+                migration_parallel_states=spec.parallel,
+                migration_events=spec.events,
+            )
+            VFIOMigration(machine, device, threads=threads)
+            mocks[spec.id] = mock
+        return ScenarioMachine(machine, mocks)
+
+    @staticmethod
+    def _add_handler(machine: Machine, spec: HandlerSpec, places: list[Device]) -> None:
+        def main(running: bool, state: RunState) -> None:
+            machine.clock.sleep(spec.start_s if running else spec.stop_s)
+
+        def prepare(running: bool, state: RunState) -> None:
+            machine.clock.sleep(spec.prepare_start_s if running else spec.prepare_stop_s)
+
+        prepare_cb = prepare if spec.prepare_start_s or spec.prepare_stop_s else None
+        if spec.place is None:
+            machine.handlers.add(main, prepare_cb=prepare_cb, priority=spec.priority, name=spec.name)
+        else:
+            add_device_handler(machine.handlers, places[spec.place], main, prepare_cb=prepare_cb)
+
+
+@dataclass(frozen=True)
+class TreeSource:
+    """Where a scenario's device tree comes from; each machine gets one of its own."""
+
+    qtree: str | None
+    devices: tuple[_TreeDevice, ...]
+
+    def build(self) -> DeviceTree:
+        """
+        Build the tree anew.
+
+        Raises:
+            QtreeError: the text of `info qtree` cannot be read.
+            KeyError: a device sits on a bus that none before it has; the key says which and where.
+
+        """
+        if self.qtree is not None:
+            return parse_qtree(self.qtree)
+        buses = {ROOT_BUS: Bus(ROOT_BUS)}
+        for number, entry in enumerate(self.devices):
+            if entry.bus not in buses:
+                known = ", ".join(buses)
+                raise KeyError(f"tree.devices[{number}].bus: expected a bus named before it ({known}), got {entry.bus!r}")
+            device = Device(entry.id, buses[entry.bus], entry.type)
+            for bus in entry.buses:
+                if bus in buses:
+                    raise KeyError(f"tree.devices[{number}].buses: a bus {bus!r} is there already")
+                buses[bus] = Bus(bus, device)
+        return DeviceTree(buses[ROOT_BUS])
+
+
+def bundled_scenarios() -> dict[str, str]:
+    """Give the names of the scenarios that come with the package, each with its description."""
+    folder = resources.files("vfio_migration.scenarios")
+    names = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return {name: load_scenario(name).description for name in names}
+
+
+def load_scenario(name_or_path: str | Path) -> Scenario:
+    """
+    Read a scenario: a bundled one by its name, any other by the path of its file.
+
+    Raises:
+        ScenarioError: it cannot be read or used; the message names file, key and expectation.
+
+    """
+    folder = Path(str(resources.files("vfio_migration.scenarios")))
+    path = Path(name_or_path)
+    bundled = folder / f"{name_or_path}.toml"
+    if not path.suffix and len(path.parts) == 1 and bundled.is_file() and not path.is_file():
+        path = bundled
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        names = ", ".join(sorted(entry.stem for entry in folder.glob("*.toml")))
+        raise ScenarioError(
+            f"{name_or_path}: cannot be read ({_reason(error)}); "
+            f"expected the path of a TOML file or the name of a bundled scenario ({names})"
+        ) from error
+    return parse_scenario(text, path)
+
+
+def parse_scenario(text: str, path: Path) -> Scenario:
+    """Read a scenario from its text; `path` names it and is where a `qtree` file is looked for. Raises as above."""
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ScenarioError(f"{path}: expected TOML: {_reason(error)}") from error
+    return scenario_from_data(data, path)
+
+
+def scenario_from_data(data: Mapping[str, Any], path: Path) -> Scenario:
+    """Make a scenario of what a TOML file would say; raises as `load_scenario`."""
+    try:
+        file = msgspec.convert(data, _File)
+    except msgspec.ValidationError as error:
+        raise ScenarioError(f"{path}: {_located(str(error))}") from error
+    try:
+        return _resolve(file, path)
+    except _BadValueError as error:
+        raise ScenarioError(f"{path}: {error}") from error
+
+
+class _BadValueError(ValueError):
+    """A value that fits its type but makes no sense; the message begins with its key."""
+
+
+def _resolve(file: _File, path: Path) -> Scenario:
+    source = _tree_source(file.tree, path)
+    try:
+        tree = source.build()
+    except QtreeError as error:
+        raise _BadValueError(f"tree.qtree: {error}") from error
+    except KeyError as error:
+        raise _BadValueError(str(error.args[0])) from error
+    devices: dict[str, DeviceSpec] = {}
+    for number, group in enumerate(file.vfio):
+        for device in _matches(tree, f"vfio[{number}].devices", group.devices):
+            if device.id in devices:
+                raise _BadValueError(f"vfio[{number}].devices: device {device.id!r} is in an earlier [[vfio]] already")
+            devices[device.id] = _device_spec(f"vfio[{number}]", group, device, seed=group.seed + len(devices))
+    if not devices:
+        raise _BadValueError("vfio: expected at least one device")
+    without_p2p = sorted(each.id for each in devices.values() if MigrationFlags.P2P not in each.flags)
+    if len(devices) > 1 and without_p2p:
+        raise _BadValueError(
+            f"vfio: more than one device can only migrate if all have p2p; without it: {', '.join(without_p2p)}"
+        )
+    places = {id(device): place for place, device in enumerate(tree)}
+    handlers = [
+        spec
+        for number, handler in enumerate(file.handlers)
+        for spec in _handler_specs(f"handlers[{number}]", handler, tree, places)
+    ]
+    return Scenario(path.stem, file.description.strip(), source, tuple(devices.values()), tuple(handlers))
+
+
+def _tree_source(tree: _Tree, path: Path) -> TreeSource:
+    if (tree.qtree is None) == (not tree.devices):
+        raise _BadValueError("tree: expected either `qtree`, the path of a file, or `devices`, written out")
+    if tree.qtree is None:
+        return TreeSource(None, tuple(tree.devices))
+    file = path.parent / tree.qtree
+    try:
+        return TreeSource(file.read_text(encoding="utf-8"), ())
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise _BadValueError(
+            f"tree.qtree: expected a file with what the monitor prints for `info qtree`, "
+            f"{file} cannot be read ({_reason(error)})"
+        ) from error
+
+
+def _matches(tree: DeviceTree, key: str, pattern: str) -> list[Device]:
+    found = tree.match(pattern)
+    if not found:
+        ids = ", ".join(sorted(device.id for device in tree if device.id)) or "none"
+        raise _BadValueError(f"{key}: expected a pattern that an id in the tree matches, got {pattern!r}; ids: {ids}")
+    ids_found = [device.id for device in found]
+    twice = sorted({each for each in ids_found if ids_found.count(each) > 1})
+    if twice:
+        raise _BadValueError(f"{key}: more than one device has the id {twice[0]!r}")
+    return found
+
+
+def _device_spec(key: str, group: _VFIO, device: Device, seed: int) -> DeviceSpec:
+    flags = MigrationFlags.STOP_COPY
+    flags |= MigrationFlags.P2P if group.p2p else flags
+    flags |= MigrationFlags.PRE_COPY if group.precopy else flags
+    if group.rate is not None and not (group.rate > 0 and math.isfinite(group.rate)):
+        raise _BadValueError(f"{key}.rate: expected bytes per second, more than 0, got {group.rate}")
+    for name, size in (("state_size", group.state_size), ("precopy_size", group.precopy_size)):
+        if size < 0:
+            raise _BadValueError(f"{key}.{name}: expected bytes, 0 or more, got {size}")
+    if any(size < 0 for size in group.precopy_dirty):
+        raise _BadValueError(f"{key}.precopy_dirty: expected bytes, 0 or more, got {group.precopy_dirty}")
+    return DeviceSpec(
+        id=device.id,
+        depth=device.depth,
+        flags=flags,
+        latency=_latencies(f"{key}.latency", group.latency, flags),
+        state_size=group.state_size,
+        rate=group.rate,
+        parallel=group.parallel,
+        events=group.events,
+        precopy_size=group.precopy_size,
+        precopy_dirty=tuple(group.precopy_dirty),
+        seed=seed,
+    )
+
+
+def _latencies(
+    key: str, table: Mapping[str, float], flags: MigrationFlags
+) -> dict[tuple[DeviceState, DeviceState], float]:
+    """Resolve `A -> B` before `B` before `default`, for every arc that the device has."""
+    arcs = [
+        (current, target)
+        for current in DeviceState
+        for target in DeviceState
+        if _is_arc(current, target, flags)
+    ]
+    known = {"default", *(target.name for _, target in arcs), *(f"{a.name} -> {b.name}" for a, b in arcs)}
+    for name, seconds in table.items():
+        if name not in known:
+            raise _BadValueError(
+                f"{key}.{name!r}: expected 'default', a state, or an arc of this device such as "
+                f"'{arcs[0][0].name} -> {arcs[0][1].name}'"
+            )
+        _check_seconds(f"{key}.{name!r}", seconds)
+    default = table.get("default", 0.0)
+    return {
+        (a, b): table.get(f"{a.name} -> {b.name}", table.get(b.name, default))
+        for a, b in arcs
+    }
+
+
+def _is_arc(current: DeviceState, target: DeviceState, flags: MigrationFlags) -> bool:
+    try:
+        return len(transition_path(current, target, flags)) == 1
+    except BlockedTransitionError:
+        return False
+
+
+def _handler_specs(key: str, handler: _Handler, tree: DeviceTree, places: dict[int, int]) -> list[HandlerSpec]:
+    if sum(each is not None for each in (handler.devices, handler.types, handler.priority)) != 1:
+        raise _BadValueError(
+            f"{key}: expected exactly one of `devices` (a pattern of ids), `types` (a pattern of types) "
+            "and `priority` (a plain one)"
+        )
+    times = {
+        "stop_s": handler.stop,
+        "start_s": handler.start,
+        "prepare_stop_s": handler.prepare_stop,
+        "prepare_start_s": handler.prepare_start,
+    }
+    for name, seconds in times.items():
+        _check_seconds(f"{key}.{name.removesuffix('_s')}", seconds)
+    if handler.priority is not None:
+        name = handler.name or f"priority {handler.priority}"
+        return [HandlerSpec(name, PLAIN, None, handler.priority, **times)]
+    if handler.devices is not None:
+        found = _matches(tree, f"{key}.devices", handler.devices)
+    else:
+        found = tree.match_type(handler.types or "")
+        if not found:
+            types = ", ".join(sorted({device.type for device in tree if device.type}))
+            raise _BadValueError(
+                f"{key}.types: expected a pattern that a type in the tree matches, got {handler.types!r}; types: {types}"
+            )
+    return [
+        HandlerSpec(handler.name or device.id or device.type, device.depth, places[id(device)], 0, **times)
+        for device in found
+    ]
+
+
+def _check_seconds(key: str, seconds: float) -> None:
+    if not (seconds >= 0 and math.isfinite(seconds)):
+        raise _BadValueError(f"{key}: expected seconds, 0 or more, got {seconds}")
+
+
+def _located(message: str) -> str:
+    """Put the key first: 'Expected `int`, got `str` - at `$.vfio[0].rate`' reads better that way."""
+    what, separator, where = message.rpartition(" - at `$")
+    if not separator:
+        return f"top level: {message}"
+    return f"{where.rstrip('`').lstrip('.') or 'top level'}: {what[0].lower()}{what[1:]}"
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
