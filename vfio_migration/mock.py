@@ -23,7 +23,7 @@ _S = DeviceState
 _SAVING = (_S.PRE_COPY, _S.PRE_COPY_P2P, _S.STOP_COPY)
 _BLOCK, _END = 1, 2
 _HEADER = struct.Struct(">BQI")  # kind, offset (of the end: the whole size), length of what follows
-_BLOCK_SIZE = 64 * 1024
+_BLOCK_SIZE = 16 * 1024
 _NS = 1_000_000_000
 
 
@@ -132,13 +132,18 @@ class MockDevice:
         self._bound = False
 
     def set_arc(self, target: DeviceState) -> None:
-        """Wait for the arc's latency, then be there, or fail as arranged."""
+        """Work for as long as the arc takes, then be there, or fail as arranged."""
         arc = (self._state, target)
-        self._clock.sleep(self.arc_latency(*arc))
+        until = self._clock.now() + seconds_to_ns(self.arc_latency(*arc))
+        with self._lock:
+            refusal = self._refusal() if arc[0] is _S.RESUMING else None
+        self._sleep_until(until)
         with self._lock:
             if faults := self._faults.get(arc):
                 code = faults.popleft()
                 raise OSError(code, f"{arc[0].name} to {arc[1].name}: {os.strerror(code)}")
+            if refusal is not None:
+                raise OSError(errno_codes.EINVAL, refusal)
             self._enter(*arc)
             self._state = target
 
@@ -152,17 +157,18 @@ class MockDevice:
         with self._lock:
             if self._state not in _SAVING:
                 raise OSError(errno_codes.EINVAL, f"no state to read in {self._state.name}")
+            if self._reading_since is None:
+                self._reading_since = self._clock.now()
+                if self._state is _S.STOP_COPY:
+                    self._outbox.append((self._end_record(), 0))
             if not self._outbox:
                 return b""
             record, carried = self._outbox.popleft()
             if len(record) > size:
                 self._outbox.appendleft((record[size:], 0))
-            if self._reading_since is None:
-                self._reading_since = self._clock.now()
             self._bytes_read += carried
-            wait_ns = self._reading_since + self._reading_ns(self._bytes_read) - self._clock.now()
-        if wait_ns > 0:
-            self._clock.sleep(wait_ns / _NS)
+            until = self._reading_since + self._reading_ns(self._bytes_read)
+        self._sleep_until(until)
         with self._lock:
             if not self._outbox and self._dirty_rounds and self._state is not _S.STOP_COPY:
                 self._dirty(self._dirty_rounds.popleft())
@@ -181,6 +187,12 @@ class MockDevice:
                 body = bytes(self._inbox[_HEADER.size : _HEADER.size + length])
                 del self._inbox[: _HEADER.size + length]
                 self._load(kind, offset, body)
+
+    def _sleep_until(self, time_ns: int) -> None:
+        """Sleep to a moment rather than for a time, so that the work done meanwhile does not add to it."""
+        wait_ns = time_ns - self._clock.now()
+        if wait_ns > 0:
+            self._clock.sleep(wait_ns / _NS)
 
     def reset(self) -> None:
         """Be RUNNING, with an empty state."""
@@ -203,28 +215,30 @@ class MockDevice:
                 self._outbox.extend(self._blocks(0, self._size))
             else:
                 self._outbox.extend(self._blocks(self._warm_size, self._size))
-            content = self._content()
-            digest = hashlib.sha256(content).digest()
-            self._outbox.append((_HEADER.pack(_END, len(content), len(digest)) + digest, 0))
             self._dirty_rounds.clear()
             self._start_reading()
         elif target is _S.RESUMING:
             self._forget_transfer()
-        elif current is _S.RESUMING:
-            self._take_effect()
+        elif current is _S.RESUMING and self._loading is not None:
+            self._memory = self._loading
+            self._size = len(self._memory)
+            self._warm_size = min(self._warm_size, self._size)
+            self._forget_transfer()
 
-    def _take_effect(self) -> None:
-        """Start using what was loaded, if anything was."""
+    def _refusal(self) -> str | None:
+        """Say why what was loaded cannot be used; None if it can, or if nothing was loaded."""
         if self._loading is None and not self._inbox:
-            return
+            return None
         if self._loading is None or self._loaded_digest is None or self._inbox:
-            raise OSError(errno_codes.EINVAL, "the state that was loaded is incomplete")
+            return "the state that was loaded is incomplete"
         if hashlib.sha256(self._loading).digest() != self._loaded_digest:
-            raise OSError(errno_codes.EINVAL, "the state that was loaded was altered on its way")
-        self._memory = self._loading
-        self._size = len(self._loading)
-        self._warm_size = min(self._warm_size, self._size)
-        self._forget_transfer()
+            return "the state that was loaded was altered on its way"
+        return None
+
+    def _end_record(self) -> bytes:
+        content = self._content()
+        digest = hashlib.sha256(content).digest()
+        return _HEADER.pack(_END, len(content), len(digest)) + digest
 
     def _load(self, kind: int, offset: int, body: bytes) -> None:
         if self._loading is None:

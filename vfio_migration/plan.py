@@ -140,7 +140,7 @@ def plan_switchover(devices: Sequence[PlannedDevice], handlers: Sequence[Planned
         ("destination", PassKind.PREPARE),
         ("destination", PassKind.MAIN),
     ):
-        depths = sorted({each.depth for each in (*devices, *handlers)}, reverse=side == "source")
+        depths = sorted({each.depth for each in devices} | {each.depth for each in handlers}, reverse=side == "source")
         passes.append(
             PassPlan(
                 side,

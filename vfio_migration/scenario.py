@@ -60,7 +60,7 @@ class _VFIO(msgspec.Struct, forbid_unknown_fields=True):
     state_size: int = 65536
     rate: float | None = None
     precopy_size: int = 4096
-    precopy_dirty: list[int] = [2048, 1024]
+    precopy_dirty: tuple[int, ...] = (2048, 1024)
     seed: int = 0
 
 
@@ -378,7 +378,7 @@ def _device_spec(key: str, group: _VFIO, device: Device, seed: int) -> DeviceSpe
         parallel=group.parallel,
         events=group.events,
         precopy_size=group.precopy_size,
-        precopy_dirty=tuple(group.precopy_dirty),
+        precopy_dirty=group.precopy_dirty,
         seed=seed,
     )
 

@@ -28,7 +28,7 @@ _INDEX = struct.Struct(">BIH")  # kind, index, length of the id
 _COUNT = struct.Struct(">BQ")  # kind, number of sections
 _CHECKSUM = struct.Struct(">I")
 _MAX_ID = 1024
-_FLUSH_SIZE = 64 * 1024
+_FLUSH_SIZE = 16 * 1024
 
 
 @dataclass(frozen=True)
