@@ -78,9 +78,9 @@ class StateSetter:
 
     def _walk(self, new: DeviceState) -> None:
         """Go arc by arc, as the kernel does between QEMU and the driver."""
-        name = self._device.id
+        name, depth = self._device.id, self._device.device.depth
         for target in transition_path(self._backend.state, new, self._backend.flags):
-            arc = {"name": name, "current": self._backend.state.name, "target": target.name}
+            arc = {"name": name, "depth": depth, "current": self._backend.state.name, "target": target.name}
             self._machine.emit("vfio_arc_begin", **arc)
             try:
                 self._backend.set_arc(target)

@@ -1,0 +1,104 @@
+"""The command line: `vfio-switchover`."""
+
+import json
+import sys
+from enum import StrEnum
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from vfio_migration.errors import ScenarioError
+from vfio_migration.runner import MODES, Result, run_scenario
+from vfio_migration.scenario import bundled_scenarios, load_scenario
+from vfio_migration.terminal import print_result
+
+app = typer.Typer(
+    help="See where a live migration's switchover goes: VFIO state changes, serial against parallel.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Mode(StrEnum):
+    """Which of the two ways to run."""
+
+    SERIAL = "serial"
+    PARALLEL = "parallel"
+    BOTH = "both"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vfio-switchover {version('vfio-switchover')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take what is common to all commands."""
+
+
+@app.command()
+def run(
+    scenario: Annotated[str, typer.Argument(help="A bundled scenario's name, or the path of a TOML file.")] = "host",
+    mode: Annotated[Mode, typer.Option(help="How devices change their state.")] = Mode.BOTH,
+    runs: Annotated[int, typer.Option(min=1, help="Migrations in each mode; medians are shown.")] = 3,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write the figures there; '-': standard output.")
+    ] = None,
+) -> None:
+    """
+    Migrate a scenario's machine and say what the switchover took.
+
+    Exit status: 0 if every migration completed, 1 if not, 2 if the scenario cannot be used, 130 after Ctrl-C.
+    """
+    # With figures on standard output, what is for people goes where the progress bar goes.
+    console = Console(stderr=json_file == "-", highlight=False)
+    modes = MODES if mode is Mode.BOTH else (str(mode),)
+    try:
+        loaded = load_scenario(scenario)
+    except ScenarioError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    try:
+        with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+            task = progress.add_task(f"migrating {loaded.name}", total=runs * len(modes))
+            result = run_scenario(loaded, modes, runs=runs, on_run=lambda: progress.advance(task))
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the migration was cancelled, and its source runs again", err=True)
+        raise typer.Exit(130) from None
+    print_result(console, result)
+    if json_file is not None:
+        _write_json(json_file, result)
+    raise typer.Exit(0 if result.completed else 1)
+
+
+@app.command()
+def scenarios() -> None:
+    """List the scenarios that come with the package."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, description in bundled_scenarios().items():
+        table.add_row(name, description)
+    Console(highlight=False).print(table)
+
+
+def _write_json(file: str, result: Result) -> None:
+    text = json.dumps(result.as_json(), indent=2) + "\n"
+    if file == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        with open(file, "w", encoding="utf-8") as stream:  # noqa: PTH123 - a name as the shell gave it
+            stream.write(text)
+    except OSError as error:
+        typer.echo(f"error: {file}: cannot be written ({error.strerror})", err=True)
+        raise typer.Exit(2) from None

@@ -1,0 +1,170 @@
+"""What a person sees: tables and timelines for a terminal, a pipe or a file."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vfio_migration.runner import PARTS, ModeResult, Result
+from vfio_migration.timeline import Span, SpanKind, Timeline
+
+_LABELS = {
+    "switchover_s": "switchover",
+    "source_stop_s": "  source stops",
+    "transfer_s": "  states transferred",
+    "destination_start_s": "  destination starts",
+}
+# How a span is drawn: with Unicode, without it, and in which style.
+_MARKS = {
+    "p2p": ("▒", ":", "cyan"),
+    "load": ("▓", "%", "magenta"),
+    "change": ("█", "#", "blue"),
+    "save": ("░", ".", "yellow"),
+    "handler": ("■", "o", "green"),
+}
+_LEGEND = (
+    ("p2p", "to *_P2P (prepare)"),
+    ("change", "to STOP_COPY, STOP or RUNNING (main)"),
+    ("save", "state transferred"),
+    ("load", "loaded state takes effect"),
+    ("handler", "ordinary handlers"),
+)
+_MIN_WIDTH = 20
+_SHORTEST_S = 0.0001  # handlers that take less are not worth a mark
+
+
+def print_result(console: Console, result: Result) -> None:
+    """Print what a run of a scenario came to."""
+    for name, mode in result.modes.items():
+        print_timeline(console, f"{result.scenario}, {name}", mode.typical.timeline)
+    console.print(_table(result))
+    console.print(_verdict(result))
+    for name, mode in result.modes.items():
+        _print_failures(console, name, mode)
+
+
+def print_timeline(console: Console, title: str, timeline: Timeline) -> None:
+    """Draw the switchover: a lane for each device, and one for the ordinary handlers of each depth."""
+    spans = _drawn(timeline)
+    if timeline.start_ns is None or timeline.end_ns is None or not spans:
+        console.print(f"{title}: the switchover was not reached, nothing to draw", highlight=False)
+        return
+    lanes = _lanes(spans)
+    label_width = max(len(label) for label, _ in lanes)
+    width = max(_MIN_WIDTH, console.width - label_width - 3)
+    total_ns = max(1, timeline.end_ns - timeline.start_ns)
+    frame = "|" if _ascii(console) else "│"
+    console.print(Text(f"{title}: switchover {_ms(total_ns / 1e9)}", style="bold"))
+    for label, lane in lanes:
+        line = Text(f"{label:<{label_width}} {frame}")
+        line.append_text(_bar(console, lane, timeline.start_ns, total_ns, width))
+        line.append(frame)
+        console.print(line, no_wrap=True, overflow="crop", crop=True)
+    axis = f"0{_ms(total_ns / 1e9):>{width - 1}}"
+    console.print(Text(f"{'':<{label_width}}  {axis}", style="dim"))
+    legend = Text()
+    drawn = {_mark(span) for span in spans}
+    for mark, meaning in _LEGEND:
+        if mark in drawn:
+            unicode, plain, style = _MARKS[mark]
+            legend.append((plain if _ascii(console) else unicode) * 2, style=style)
+            legend.append(f" {meaning}   ")
+    console.print(legend)
+    console.print()
+
+
+def _lanes(spans: list[Span]) -> list[tuple[str, list[Span]]]:
+    """Sort spans into lanes: by depth, plain priorities first; devices in the order of their states."""
+    depths = {span.name: span.depth for span in spans if span.kind is SpanKind.ARC}
+    lanes: dict[tuple[int, int, str], list[Span]] = {}
+    order = {name: place for place, name in enumerate(sorted(depths))}
+    for span in spans:
+        if span.kind is SpanKind.HANDLER:
+            key = (-1 if span.depth is None else span.depth, -1, "")
+        else:
+            key = (depths.get(span.name) or 0, order.get(span.name, 0), span.name)
+        lanes.setdefault(key, []).append(span)
+    return [(_label(depth, name), lane) for (depth, _, name), lane in sorted(lanes.items())]
+
+
+def _label(depth: int, name: str) -> str:
+    return f"{'plain' if depth < 0 else f'depth {depth}'}  {name or 'handlers'}"
+
+
+def _bar(console: Console, lane: list[Span], start_ns: int, total_ns: int, width: int) -> Text:
+    """Draw a lane; where two spans share a cell, the longer one shows."""
+    cells: list[tuple[int, str]] = [(0, "")] * width
+    for span in lane:
+        first = (span.start_ns - start_ns) * width // total_ns
+        last = max(first + 1, (span.end_ns - start_ns) * width // total_ns)
+        for cell in range(min(first, width - 1), min(last, width)):
+            cells[cell] = max(cells[cell], (span.end_ns - span.start_ns, _mark(span)))
+    bar = Text()
+    for _, mark in cells:
+        unicode, plain, style = _MARKS.get(mark, (" ", " ", ""))
+        bar.append(plain if _ascii(console) else unicode, style=style)
+    return bar
+
+
+def _mark(span: Span) -> str:
+    if span.kind is SpanKind.SAVE:
+        return "save"
+    if span.kind is SpanKind.HANDLER:
+        return "handler"
+    current, _, target = span.detail.partition(" -> ")
+    return "p2p" if target.endswith("_P2P") else "load" if current == "RESUMING" else "change"
+
+
+def _drawn(timeline: Timeline) -> list[Span]:
+    """Give the spans worth drawing: the handlers of a VFIO device show as the arcs that run in them."""
+    spans = timeline.switchover()
+    devices = {span.name for span in spans if span.kind is SpanKind.ARC}
+    return [
+        span
+        for span in spans
+        if span.kind is not SpanKind.HANDLER or (span.name not in devices and span.seconds >= _SHORTEST_S)
+    ]
+
+
+def _table(result: Result) -> Table:
+    table = Table(title=f"{result.scenario}: medians of {_runs(result)} run(s), in ms", title_justify="left")
+    table.add_column("")
+    for name in result.modes:
+        table.add_column(name, justify="right")
+    for part in PARTS:
+        table.add_row(_LABELS[part], *(_ms(mode.median(part), unit="") for mode in result.modes.values()))
+    return table
+
+
+def _verdict(result: Result) -> Table:
+    bounds = result.bounds
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("bound, everything in turn", _ms(bounds.serial_s), "serial_s")
+    table.add_row("bound, this mechanism", _ms(bounds.mechanism_s), "mechanism_s: depths in turn")
+    table.add_row("bound, if depths overlapped too", _ms(bounds.ideal_s), "ideal_s")
+    if result.speedup is not None:
+        table.add_row("speed-up", f"{result.speedup:.2f} x", "serial over parallel")
+    if result.efficiency is not None:
+        table.add_row("efficiency", f"{result.efficiency:.3f}", "mechanism_s over parallel")
+    return table
+
+
+def _print_failures(console: Console, name: str, mode: ModeResult) -> None:
+    for number, run in enumerate(mode.runs, start=1):
+        if not run.report.completed:
+            console.print(
+                f"{name}, run {number}: migration {run.report.status}: {run.report.error}", style="red", markup=False
+            )
+        elif not run.state_intact:
+            console.print(f"{name}, run {number}: the state that arrived is not what was sent", style="red")
+
+
+def _runs(result: Result) -> int:
+    return max((len(mode.runs) for mode in result.modes.values()), default=0)
+
+
+def _ms(seconds: float | None, unit: str = " ms") -> str:
+    return "-" if seconds is None else f"{seconds * 1000:,.1f}{unit}"
+
+
+def _ascii(console: Console) -> bool:
+    return not console.encoding.lower().startswith("utf")
