@@ -15,6 +15,7 @@ from vfio_migration.errors import ScenarioError
 from vfio_migration.runner import MODES, Result, run_scenario
 from vfio_migration.scenario import bundled_scenarios, load_scenario
 from vfio_migration.terminal import print_result
+from vmstate import VirtualClock
 
 app = typer.Typer(
     help="See where a live migration's switchover goes: VFIO state changes, serial against parallel.",
@@ -52,6 +53,7 @@ def run(
     scenario: Annotated[str, typer.Argument(help="A bundled scenario's name, or the path of a TOML file.")] = "host",
     mode: Annotated[Mode, typer.Option(help="How devices change their state.")] = Mode.BOTH,
     runs: Annotated[int, typer.Option(min=1, help="Migrations in each mode; medians are shown.")] = 3,
+    virtual: Annotated[bool, typer.Option("--virtual", help="Run in virtual time: no wait takes any.")] = False,
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write the figures there; '-': standard output.")
     ] = None,
@@ -72,7 +74,13 @@ def run(
     try:
         with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
             task = progress.add_task(f"migrating {loaded.name}", total=runs * len(modes))
-            result = run_scenario(loaded, modes, runs=runs, on_run=lambda: progress.advance(task))
+            result = run_scenario(
+                loaded,
+                modes,
+                runs=runs,
+                make_clock=VirtualClock if virtual else lambda: None,
+                on_run=lambda: progress.advance(task),
+            )
     except KeyboardInterrupt:
         typer.echo("interrupted: the migration was cancelled, and its source runs again", err=True)
         raise typer.Exit(130) from None

@@ -25,9 +25,11 @@ from vmstate.handlers import HandlerEntry, HandlerList, PassKind
 from vmstate.machine import Machine
 from vmstate.migratable import Attempt, LoadStream, Migratable, MigrationEvent, SaveStream
 from vmstate.monitor import Monitor, MonitorEvent, Subscription
+from vmstate.policy import InOrder, Policy, Runnable
 from vmstate.qtree import DeviceTree, parse_qtree
 from vmstate.runstate import RunState
 from vmstate.trace import Recorder, StructlogSink, TraceEvent, TraceSink, tee
+from vmstate.virtual_clock import DeadlockError, StalledError, VirtualClock
 
 __all__ = [
     "Attempt",
@@ -40,12 +42,14 @@ __all__ = [
     "ChannelClosedError",
     "Clock",
     "ClockError",
+    "DeadlockError",
     "Device",
     "DeviceNotFoundError",
     "DeviceTree",
     "DeviceTreeError",
     "HandlerEntry",
     "HandlerList",
+    "InOrder",
     "InvalidTransitionError",
     "LoadStream",
     "Machine",
@@ -55,17 +59,21 @@ __all__ = [
     "MonitorEvent",
     "NestedNotificationError",
     "PassKind",
+    "Policy",
     "QtreeError",
     "RealClock",
     "Recorder",
     "RegistrationError",
     "RunState",
+    "Runnable",
     "SaveStream",
+    "StalledError",
     "StartRefusedError",
     "StructlogSink",
     "Subscription",
     "TraceEvent",
     "TraceSink",
+    "VirtualClock",
     "VmStateError",
     "add_device_handler",
     "channel_pair",

@@ -90,8 +90,8 @@ class Clock(Protocol):
         """Wait for the end of a thread that `start_thread` returned; False if it took too long."""
         ...
 
-    def lock(self, name: str) -> Lock:
-        """Make a lock; the name says in diagnoses what is waited for."""
+    def lock(self, name: str, *, idle: bool = False) -> Lock:
+        """Make a lock; the name says in diagnoses what is waited for, `idle` that nobody minds the wait."""
         ...
 
     def event(self, name: str, *, outside: bool = False) -> Event:
@@ -126,7 +126,7 @@ class RealClock:
         thread.join(timeout)
         return not thread.is_alive()
 
-    def lock(self, name: str) -> Lock:
+    def lock(self, name: str, *, idle: bool = False) -> Lock:
         """Make a plain lock of `threading`."""
         return threading.Lock()
 
