@@ -106,20 +106,21 @@ class Channel:
         self._outgoing.readable.set()
 
     def abort(self) -> None:
-        """Send and receive nothing more, and wake whoever waits at either end; safe from any thread."""
-        for way in (self._outgoing, self._incoming):
-            with way.lock:
-                way.writer_closed = True
-                way.reader_closed = True
-            way.readable.set()
-            way.writable.set()
+        """
+        Send and receive nothing more at this end, and wake whoever waits here; safe from any thread.
 
-    def close(self) -> None:
-        """End both directions at this side and close the socket; a second time does nothing."""
+        The other end still reads what is on its way, and then sees the end.
+        """
         self.end()
+        self._outgoing.writable.set()
         with self._incoming.lock:
             self._incoming.reader_closed = True
+        self._incoming.readable.set()
         self._incoming.writable.set()
+
+    def close(self) -> None:
+        """Abort and close the socket; a second time does nothing."""
+        self.abort()
         self._socket.close()
 
     def _send_some(self, data: memoryview) -> int:
@@ -147,6 +148,8 @@ class Channel:
                 return self._socket.recv(size)
             except BlockingIOError:  # counted, but still on its way through the kernel
                 select.select([self._socket], [], [], _IN_FLIGHT_S)
+            except ConnectionResetError:  # what was on its way is lost with the connection
+                return b""
 
 
 def channel_pair(

@@ -406,7 +406,7 @@ def _stack(task: _Task) -> str:
     return "".join(traceback.format_stack(frame, limit=_FRAMES)) if frame is not None else "  (it has ended)\n"
 
 
-_FRAMES = -4  # of a stack, the innermost
+_FRAMES = 4  # of a stack, the innermost
 
 
 class _VirtualLock:
