@@ -99,9 +99,7 @@ class MockDevice:
         """Give the seconds that an arc takes."""
         return self._latency if isinstance(self._latency, float) else self._latency.get((current, target), 0.0)
 
-    def fail(
-        self, current: DeviceState, target: DeviceState, *, errno: int = errno_codes.EIO, times: int = 1
-    ) -> None:
+    def fail(self, current: DeviceState, target: DeviceState, *, errno: int = errno_codes.EIO, times: int = 1) -> None:
         """
         Have an arc fail the next `times` times, after its latency; the device stays where it was.
 

@@ -40,9 +40,7 @@ class ModeResult:
     @property
     def status(self) -> MigrationStatus:
         """`completed` if all runs are, else the first other status."""
-        return next(
-            (run.report.status for run in self.runs if not run.report.completed), MigrationStatus.COMPLETED
-        )
+        return next((run.report.status for run in self.runs if not run.report.completed), MigrationStatus.COMPLETED)
 
     def median(self, part: str) -> float | None:
         """Give the median over the runs of a part of the switchover, in seconds; None if none reached it."""

@@ -235,7 +235,9 @@ class TreeSource:
         for number, entry in enumerate(self.devices):
             if entry.bus not in buses:
                 known = ", ".join(buses)
-                raise KeyError(f"tree.devices[{number}].bus: expected a bus named before it ({known}), got {entry.bus!r}")
+                raise KeyError(
+                    f"tree.devices[{number}].bus: expected a bus named before it ({known}), got {entry.bus!r}"
+                )
             device = Device(entry.id, buses[entry.bus], entry.type)
             for bus in entry.buses:
                 if bus in buses:
@@ -387,12 +389,7 @@ def _latencies(
     key: str, table: Mapping[str, float], flags: MigrationFlags
 ) -> dict[tuple[DeviceState, DeviceState], float]:
     """Resolve `A -> B` before `B` before `default`, for every arc that the device has."""
-    arcs = [
-        (current, target)
-        for current in DeviceState
-        for target in DeviceState
-        if _is_arc(current, target, flags)
-    ]
+    arcs = [(current, target) for current in DeviceState for target in DeviceState if _is_arc(current, target, flags)]
     known = {"default", *(target.name for _, target in arcs), *(f"{a.name} -> {b.name}" for a, b in arcs)}
     for name, seconds in table.items():
         if name not in known:
@@ -402,10 +399,7 @@ def _latencies(
             )
         _check_seconds(f"{key}.{name!r}", seconds)
     default = table.get("default", 0.0)
-    return {
-        (a, b): table.get(f"{a.name} -> {b.name}", table.get(b.name, default))
-        for a, b in arcs
-    }
+    return {(a, b): table.get(f"{a.name} -> {b.name}", table.get(b.name, default)) for a, b in arcs}
 
 
 def _is_arc(current: DeviceState, target: DeviceState, flags: MigrationFlags) -> bool:
@@ -439,7 +433,8 @@ def _handler_specs(key: str, handler: _Handler, tree: DeviceTree, places: dict[i
         if not found:
             types = ", ".join(sorted({device.type for device in tree if device.type}))
             raise _BadValueError(
-                f"{key}.types: expected a pattern that a type in the tree matches, got {handler.types!r}; types: {types}"
+                f"{key}.types: expected a pattern that a type in the tree matches, got {handler.types!r}; "
+                f"types: {types}"
             )
     return [
         HandlerSpec(handler.name or device.id or device.type, device.depth, places[id(device)], 0, **times)

@@ -55,9 +55,7 @@ class Timeline:
         """Give the spans that lie in the switchover, if it was reached."""
         if self.start_ns is None or self.end_ns is None:
             return ()
-        return tuple(
-            span for span in self.spans if self.start_ns <= span.start_ns and span.end_ns <= self.end_ns
-        )
+        return tuple(span for span in self.spans if self.start_ns <= span.start_ns and span.end_ns <= self.end_ns)
 
 
 # Which event opens a span and which closes it; a thread's spans of a kind and name follow one another.

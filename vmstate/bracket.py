@@ -16,11 +16,11 @@ class BracketOwner(Protocol):
     """What is opened where the walk meets a bracket first, and closed where it meets it again."""
 
     def open(self, kind: PassKind, running: bool, state: RunState) -> None:
-        """Called before the handlers at adjust 0 of the depth."""
+        """Open, before the handlers at adjust 0 of the depth are called."""
         ...
 
     def close(self, kind: PassKind) -> None:
-        """Called after them, if `open` was called in the same pass and did not raise."""
+        """Close, after them; called if `open` was called in the same pass and did not raise."""
         ...
 
 
@@ -29,15 +29,14 @@ class Bracket:
     A pair of entries at adjust -1 and +1 of a device's depth.
 
     Guarantees:
-    - In every pass, `close` follows an `open` that did not raise, and all handlers at adjust 0 of the depth lie in between.
+    - In every pass, `close` follows an `open` that did not raise; all handlers at adjust 0 of the depth lie
+      in between.
     - A bracket of which only one entry was there when the pass met it (a callback of that pass added
       or removed the other) sits that pass out. A bracket met in any other order is a bug in the walk:
       an AssertionError.
     """
 
-    def __init__(
-        self, handlers: HandlerList, device: Device, owner: BracketOwner, *, prepare: bool = True
-    ) -> None:
+    def __init__(self, handlers: HandlerList, device: Device, owner: BracketOwner, *, prepare: bool = True) -> None:
         self._handlers = handlers
         self._owner = owner
         self._name = device.id

@@ -88,7 +88,7 @@ class Device:
         while above is not None:
             if above is self:
                 raise DeviceTreeError(f"device {self} cannot sit on bus {bus.name!r}, which lies below it")
-            above = above._bus.parent if above._bus is not None else None
+            above = above.bus.parent if above.bus is not None else None
         self._bus = bus
         bus._devices.append(self)  # noqa: SLF001
 

@@ -27,9 +27,7 @@ def get_logger(name: str) -> Any:
 _SILENT = logging.NullHandler()
 
 
-def _render(
-    logger: WrappedLogger, method: str, event_dict: EventDict
-) -> tuple[tuple[str], dict[str, Any]]:
+def _render(logger: WrappedLogger, method: str, event_dict: EventDict) -> tuple[tuple[str], dict[str, Any]]:
     """Turn an event into the arguments of a method of `logging.Logger`."""
     fields = {key: value for key, value in event_dict.items() if key not in ("event", "exc_info")}
     text = " ".join([str(event_dict["event"]), *(f"{key}={value}" for key, value in fields.items())])

@@ -6,9 +6,9 @@ timelines; `StructlogSink` hands them to structured logging.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from vmstate.log import get_logger
 
@@ -28,7 +28,12 @@ class TraceEvent:
         return f"{self.time_ns} {self.machine} [{self.thread}] {self.name} {fields}".rstrip()
 
 
-TraceSink = Callable[[TraceEvent], None]
+class TraceSink(Protocol):
+    """What takes trace events; called in the thread in which they happen, so it has to be quick."""
+
+    def __call__(self, event: TraceEvent, /) -> object:
+        """Take an event."""
+        ...
 
 
 class Recorder:
@@ -38,7 +43,8 @@ class Recorder:
         self._lock = threading.Lock()
         self._events: list[TraceEvent] = []  # guarded by _lock
 
-    def __call__(self, event: TraceEvent) -> None:
+    def __call__(self, event: TraceEvent, /) -> None:
+        """Keep an event."""
         with self._lock:
             self._events.append(event)
 
@@ -50,11 +56,7 @@ class Recorder:
 
     def select(self, *names: str, machine: str | None = None) -> list[TraceEvent]:
         """Give the events with one of these names, of one machine or of all."""
-        return [
-            event
-            for event in self.events
-            if event.name in names and (machine is None or event.machine == machine)
-        ]
+        return [event for event in self.events if event.name in names and (machine is None or event.machine == machine)]
 
     def clear(self) -> None:
         """Forget all events."""
@@ -68,7 +70,8 @@ class StructlogSink:
     def __init__(self, logger: Any = None) -> None:
         self._logger = logger if logger is not None else get_logger("vmstate.trace")
 
-    def __call__(self, event: TraceEvent) -> None:
+    def __call__(self, event: TraceEvent, /) -> None:
+        """Log an event."""
         self._logger.debug(
             event.name,
             machine=event.machine,
@@ -81,7 +84,7 @@ class StructlogSink:
 def tee(*sinks: TraceSink) -> TraceSink:
     """Make one sink of several."""
 
-    def emit(event: TraceEvent) -> None:
+    def emit(event: TraceEvent, /) -> None:
         for sink in sinks:
             sink(event)
 

@@ -320,9 +320,8 @@ class VirtualClock:
         task.baton.release()
 
     def _next(self) -> _Task:
-        if isinstance(self._policy, InOrder):  # without making lists of what may be thousands
-            place = 0
-        else:
+        place = 0
+        if not isinstance(self._policy, InOrder):  # which takes the first, and needs no list of thousands for that
             place = self._policy.choose(list(self._woken), list(self._due))
         if place < len(self._woken):
             return self._take(self._woken, place)
@@ -499,5 +498,3 @@ class _VirtualEvent:
                 task = clock._go_to_wait(self._queue, self._name, limit, outside=self._outside)
             clock._take_turn(task)
             return not task.timed_out
-
-

@@ -34,7 +34,9 @@ VIRTIO = {
 
 FORMATS: dict[str, Callable[[TraceEvent], str]] = {
     "runstate_set": lambda e: (
-        "current_run_state {current_state} ({current_state_str}) new_state {new_state} ({new_state_str})".format(**e.fields)
+        "current_run_state {current_state} ({current_state_str}) new_state {new_state} ({new_state_str})".format(
+            **e.fields
+        )
     ),
     "vm_state_notify": lambda e: "running {running} reason {reason} ({reason_str})".format(**e.fields),
     "migrate_set_state": lambda e: "new state {new_state}".format(**e.fields),

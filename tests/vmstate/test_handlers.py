@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from tests.vmstate.support import SpyClock, Task, directly, elsewhere, ignore, kinds, noting, raising, wait_for
+from tests.vmstate.support import (
+    SpyClock,
+    Task,
+    directly,
+    elsewhere,
+    ignore,
+    kinds,
+    noting,
+    raising,
+    wait_for,
+)
 from vmstate import BigLock, HandlerEntry, HandlerList, NestedNotificationError, PassKind, RunState, handlers
 
 RUNNING, PAUSED = RunState.RUNNING, RunState.PAUSED
@@ -123,9 +133,7 @@ def test_e4_an_exception_cuts_no_pass_short_and_all_are_raised_together_in_order
     log: list[str] = []
     errors = [ValueError("prepare"), KeyError("main"), RuntimeError("result")]
     first, second, third = (0, 1, 2) if running else (2, 1, 0)
-    entries.add(
-        noting(log, "a"), prepare_cb=noting(log, "A", raising(errors[0])), priority=first
-    )
+    entries.add(noting(log, "a"), prepare_cb=noting(log, "A", raising(errors[0])), priority=first)
     entries.add(noting(log, "b", raising(errors[1])), prepare_cb=noting(log, "B"), priority=second)
 
     def returning(_running: bool, _state: RunState) -> int:
@@ -152,8 +160,14 @@ def test_e4_an_interrupt_alone_is_raised_as_itself_after_the_passes(alone: BaseE
     assert "".join(log) == "ABab"
 
 
-@pytest.mark.parametrize("errors", [(KeyboardInterrupt(), ValueError()), (ValueError(), SystemExit()),
-                                    (KeyboardInterrupt(), KeyboardInterrupt())])
+@pytest.mark.parametrize(
+    "errors",
+    [
+        (KeyboardInterrupt(), ValueError()),
+        (ValueError(), SystemExit()),
+        (KeyboardInterrupt(), KeyboardInterrupt()),
+    ],
+)
 def test_e4_an_interrupt_among_others_makes_it_a_base_exception_group(
     errors: tuple[BaseException, BaseException],
 ) -> None:
@@ -291,7 +305,9 @@ def test_e5_the_last_entry_that_removes_itself_is_still_the_last(scene: Scene) -
 
 def test_e5_the_next_is_settled_anew_before_each_call(scene: Scene) -> None:
     """A lets X in; before X runs, its next is C; so X may add beyond C, not before."""
-    scene.put(10, "A", once(lambda: scene.put(25, "X", lambda: scene.put(27, "Y"), lambda: scene.put(35, "Z"))))
+    scene.put(
+        10, "A", once(lambda: scene.put(25, "X", lambda: scene.put(27, "Y"), lambda: scene.put(35, "Z")))
+    )
     scene.put(20, "B")
     scene.put(30, "C")
     assert scene.walk() == "ABXCZ"
@@ -308,7 +324,9 @@ def test_e5_each_of_several_that_are_added_at_once_is_judged_by_the_same_next(sc
 
 @from_any_thread
 @pytest.mark.parametrize(("victim", "called"), [("B", "ACD"), ("C", "ABD"), ("D", "ABC"), ("A", "ABCD")])
-def test_e5_a_removed_entry_is_never_called_again(scene: Scene, where: Where, victim: str, called: str) -> None:
+def test_e5_a_removed_entry_is_never_called_again(
+    scene: Scene, where: Where, victim: str, called: str
+) -> None:
     entries: dict[str, HandlerEntry] = {}
     entries["A"] = scene.put(10, "A", where(lambda: entries[victim].remove()))
     for place, name in [(20, "B"), (30, "C"), (40, "D")]:

@@ -78,7 +78,12 @@ def test_m1_a_transition_that_is_not_allowed_names_both_states_and_changes_nothi
 
 
 @pytest.mark.parametrize(
-    "state", [state for state in NOT_LIVE if state.may_become(S.RUNNING) and state not in (S.INMIGRATE, S.FINISH_MIGRATE)]
+    "state",
+    [
+        state
+        for state in NOT_LIVE
+        if state.may_become(S.RUNNING) and state not in (S.INMIGRATE, S.FINISH_MIGRATE)
+    ],
 )
 def test_m2_start_announces_resume_then_sets_the_state_then_notifies(state: RunState) -> None:
     scene = Scene(state)
@@ -161,7 +166,9 @@ def test_m3_the_result_of_stop_is_that_of_notify() -> None:
 
 @pytest.mark.parametrize("state", NOT_LIVE)
 @pytest.mark.parametrize("how", [Machine.stop, Machine.shutdown])
-def test_m3_stopping_a_machine_that_is_not_live_does_nothing(state: RunState, how: Callable[[Machine], int]) -> None:
+def test_m3_stopping_a_machine_that_is_not_live_does_nothing(
+    state: RunState, how: Callable[[Machine], int]
+) -> None:
     scene = Scene(state)
     scene.machine.handlers.add(cb_ret=lambda _running, _state: 1)
     assert how(scene.machine) == 0
@@ -221,9 +228,10 @@ def test_e4_a_handler_that_raises_leaves_a_machine_that_runs_and_can_be_stopped(
 
 def test_e4_an_interrupt_in_a_handler_stops_the_machine_before_it_is_raised() -> None:
     scene = Scene(S.RUNNING)
-    with scene.machine.handlers.add(
-        lambda _running, _state: raising(KeyboardInterrupt())(), priority=1
-    ), pytest.raises(KeyboardInterrupt):
+    with (
+        scene.machine.handlers.add(lambda _running, _state: raising(KeyboardInterrupt())(), priority=1),
+        pytest.raises(KeyboardInterrupt),
+    ):
         scene.machine.stop()
     assert scene.log == [*stopped("paused"), "STOP in paused"]
     assert not scene.machine.big_lock.held
@@ -275,7 +283,9 @@ def test_e6_a_handler_cannot_change_the_machine_that_calls_it(
         scene.machine.stop() if live else scene.machine.start()
     state = S.PAUSED if live else S.RUNNING
     assert seen == [(state, state)]
-    assert scene.log == ([*stopped("paused"), "STOP in paused"] if live else ["RESUME in paused", *started("running")])
+    assert scene.log == (
+        [*stopped("paused"), "STOP in paused"] if live else ["RESUME in paused", *started("running")]
+    )
 
 
 def test_e6_a_refused_change_that_is_not_caught_is_raised_with_the_rest() -> None:

@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from tests.vmstate.support import DATA
 from vmstate import Bus, DeviceNotFoundError, DeviceTree, QtreeError, parse_qtree
 
-CAPTURES = {name: (DATA / "qemu-11.1.3" / f"{name}.qtree.txt").read_text(encoding="utf-8") for name in ("flat", "host")}
+CAPTURES = {
+    name: (DATA / "qemu-11.1.3" / f"{name}.qtree.txt").read_text(encoding="utf-8")
+    for name in ("flat", "host")
+}
 SMALL = """\
 bus: main-system-bus
   type System
@@ -165,7 +168,7 @@ def test_a_capture_in_which_a_line_has_moved_is_refused(line: int) -> None:
         parse_qtree("\n".join(lines))
 
 
-@pytest.mark.parametrize("line", [1, 19, 28, 357, 389], ids=["root", "device", "bus", "port", "port's bus"])
+@pytest.mark.parametrize("line", [1, 28, 389, 391], ids=["root", "bus", "port's bus", "only device"])
 def test_a_capture_that_lacks_a_line_that_others_stand_below_is_refused(line: int) -> None:
     lines = CAPTURES["host"].splitlines()
     del lines[line - 1]
@@ -174,12 +177,26 @@ def test_a_capture_that_lacks_a_line_that_others_stand_below_is_refused(line: in
 
 
 pieces = st.sampled_from(
-    ["bus: a", "bus: ", "bus:", 'dev: t, id "i"', 'dev: t, id ""', "dev: ", "dev: t", "type PCIE", "(qemu) ", "\t", "\x0b"]
+    [
+        "bus: a",
+        "bus: ",
+        "bus:",
+        'dev: t, id "i"',
+        'dev: t, id ""',
+        "dev: ",
+        "dev: t",
+        "type PCIE",
+        "(qemu) ",
+        "\t",
+        "\x0b",
+    ]
 )
 indents = st.integers(0, 9).map(lambda count: " " * count) | st.sampled_from(["\t", "\xa0", "\u3000 "])
 lines = st.tuples(indents, pieces | st.text(max_size=8)).map("".join)
 endings = st.sampled_from(["\n", "\r\n", "\r", "\u2028"])
-near_misses = st.builds(lambda ending, parts: ending.join(["bus: root", *parts]), endings, st.lists(lines, max_size=8))
+near_misses = st.builds(
+    lambda ending, parts: ending.join(["bus: root", *parts]), endings, st.lists(lines, max_size=8)
+)
 growing = st.integers(1, 30).map(
     lambda levels: "\n".join(
         " " * 2 * level + ('dev: t, id "i"' if level % 2 else "bus: b") for level in range(levels)
@@ -202,7 +219,9 @@ def test_no_text_raises_anything_but_a_qtree_error(text: str) -> None:
 
 
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
-@given(st.recursive(st.just([]), lambda below: st.lists(st.lists(below, max_size=3), max_size=3), max_leaves=20))
+@given(
+    st.recursive(st.just([]), lambda below: st.lists(st.lists(below, max_size=3), max_size=3), max_leaves=20)
+)
 def test_every_tree_that_is_written_as_qemu_writes_it_is_read_back(shape_of_root: list[list[object]]) -> None:
     """A node is a list of what is below it: a bus of devices, a device of buses."""
     written: list[str] = []

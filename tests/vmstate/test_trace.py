@@ -10,12 +10,15 @@ from tests.vmstate.support import Task, ignore, noting, raising
 from vmstate import Machine, PassKind, Recorder, RunState, StructlogSink, TraceEvent, tee
 
 
-def event(name: str = "runstate_set", machine: str = "vm", **fields: Any) -> TraceEvent:
+def event(name: str = "runstate_set", machine: str = "vm", /, **fields: Any) -> TraceEvent:
     return TraceEvent(17, machine, "MainThread", name, fields)
 
 
 def test_an_event_reads_as_one_line() -> None:
-    assert str(event(current_state=6, new_state=9)) == "17 vm [MainThread] runstate_set current_state=6 new_state=9"
+    assert (
+        str(event(current_state=6, new_state=9))
+        == "17 vm [MainThread] runstate_set current_state=6 new_state=9"
+    )
     assert str(event()) == "17 vm [MainThread] runstate_set"
 
 
@@ -54,12 +57,16 @@ def test_a_recorder_loses_nothing_of_what_several_threads_announce() -> None:
     for task in tasks:
         task.result()
     for machine in "abcd":
-        assert [each.name for each in recorder.events if each.machine == machine] == list(map(str, range(200)))
+        assert [each.name for each in recorder.events if each.machine == machine] == list(
+            map(str, range(200))
+        )
 
 
 def test_tee_gives_every_event_to_every_sink_in_order() -> None:
     seen: list[tuple[str, str]] = []
-    sink = tee(lambda each: seen.append(("first", each.name)), lambda each: seen.append(("second", each.name)))
+    sink = tee(
+        lambda each: seen.append(("first", each.name)), lambda each: seen.append(("second", each.name))
+    )
     sink(event("a"))
     sink(event("b"))
     assert seen == [("first", "a"), ("second", "a"), ("first", "b"), ("second", "b")]
@@ -77,7 +84,11 @@ def test_the_structlog_sink_logs_at_debug_with_prefixed_fields(caplog: pytest.Lo
     attributes = vars(record)
     assert (record.levelno, record.name) == (logging.DEBUG, "vmstate.trace")
     assert record.getMessage().startswith("vm_state_notify ")
-    assert (attributes["machine"], attributes["time_ns"], attributes["thread_name"]) == ("vm", 17, "MainThread")
+    assert (attributes["machine"], attributes["time_ns"], attributes["thread_name"]) == (
+        "vm",
+        17,
+        "MainThread",
+    )
     assert (attributes["trace_running"], attributes["trace_event"]) == (1, "even this")
 
 
@@ -101,22 +112,36 @@ def test_a_machine_traces_the_run_state_and_the_notification_as_qemu_does() -> N
     assert [(each.name, dict(each.fields)) for each in recorder.events] == [
         (
             "runstate_set",
-            {"current_state": 6, "current_state_str": "prelaunch", "new_state": 9, "new_state_str": "running"},
+            {
+                "current_state": 6,
+                "current_state_str": "prelaunch",
+                "new_state": 9,
+                "new_state_str": "running",
+            },
         ),
         ("vm_state_notify", {"running": 1, "reason": 9, "reason_str": "running"}),
         (
             "runstate_set",
-            {"current_state": 9, "current_state_str": "running", "new_state": 7, "new_state_str": "finish-migrate"},
+            {
+                "current_state": 9,
+                "current_state_str": "running",
+                "new_state": 7,
+                "new_state_str": "finish-migrate",
+            },
         ),
         ("vm_state_notify", {"running": 0, "reason": 7, "reason_str": "finish-migrate"}),
     ]
-    assert {(each.machine, each.thread) for each in recorder.events} == {("src", threading.current_thread().name)}
+    assert {(each.machine, each.thread) for each in recorder.events} == {
+        ("src", threading.current_thread().name)
+    }
     times = [each.time_ns for each in recorder.events]
     assert times == sorted(times)
 
 
 @pytest.mark.parametrize("action", [lambda: None, raising(ValueError())], ids=["returns", "raises"])
-def test_a_traced_machine_announces_the_begin_and_the_end_of_every_callback(action: Callable[[], object]) -> None:
+def test_a_traced_machine_announces_the_begin_and_the_end_of_every_callback(
+    action: Callable[[], object],
+) -> None:
     recorder = Recorder()
     machine = Machine(trace=recorder)
     machine.handlers.add(noting([], "", action), prepare_cb=ignore, priority=3, name="nic")

@@ -176,7 +176,7 @@ class Source:
         self._control.advance(MigrationStatus.CANCELLED if cancelled else MigrationStatus.FAILED)
 
     def _reason_of_cut(self, error: BaseException) -> BaseException:
-        """A connection that is cut is mostly the destination's doing: its own error says more."""
+        """Look behind a connection that was cut: mostly the destination did it, and its own error says more."""
         if self._control.cancelled:
             return error
         self._channel.abort()

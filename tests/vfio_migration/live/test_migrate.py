@@ -396,7 +396,10 @@ MISUSE: dict[str, tuple[Callable[[Pair], tuple[Machine, Machine]], str]] = {
         "'inmigrate'",
     ),
     "state without a way back": (
-        lambda p: (make_pair(clock=p.clock, run_state=RunState.DEBUG, start=False).source.machine, p.destination.machine),
+        lambda p: (
+            make_pair(clock=p.clock, run_state=RunState.DEBUG, start=False).source.machine,
+            p.destination.machine,
+        ),
         "'debug'",
     ),
 }
