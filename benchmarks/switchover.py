@@ -64,7 +64,7 @@ def measure(devices: int, latency_s: float, runs: int) -> dict[str, Any]:
 
 
 def _switchover(scenario: Scenario) -> float:
-    report = run_once(scenario).report
+    report = run_once(scenario, record=False).report
     if report.switchover_s is None:
         raise SystemExit(f"the migration did not complete: {report.status}: {report.error}")
     return report.switchover_s

@@ -37,7 +37,7 @@ def measure(devices: int, runs: int) -> dict[str, Any]:
     for _ in range(runs):
         clock = VirtualClock()
         start = time.perf_counter()
-        run = run_once(scenario, clock)
+        run = run_once(scenario, clock, record=False)
         real.append(time.perf_counter() - start)
         if not run.completed:
             raise SystemExit(f"the migration did not complete: {run.report.status}: {run.report.error}")

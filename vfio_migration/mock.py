@@ -130,8 +130,10 @@ class MockDevice:
         self._bound = False
 
     def set_arc(self, target: DeviceState) -> None:
-        """Work for as long as the arc takes, then be there, or fail as arranged."""
+        """Work for as long as the arc takes, then be there, or fail as arranged; EINVAL if it is not one arc."""
         arc = (self._state, target)
+        if len(transition_path(*arc, self._flags)) != 1:
+            raise OSError(errno_codes.EINVAL, f"{arc[0].name} to {target.name} is not one arc")
         until = self._clock.now() + seconds_to_ns(self.arc_latency(*arc))
         with self._lock:
             refusal = self._refusal() if arc[0] is _S.RESUMING else None

@@ -135,11 +135,12 @@ def run_scenario(
     )
 
 
-def run_once(scenario: Scenario, clock: Clock | None = None) -> Run:
-    """Build a pair of machines, start the source, and migrate it."""
+def run_once(scenario: Scenario, clock: Clock | None = None, *, record: bool = True) -> Run:
+    """Build a pair of machines, start the source, and migrate it; unless recorded, the timeline is empty."""
     recorder = Recorder()
-    source = scenario.build("source", clock=clock, trace=recorder)
-    destination = scenario.build("destination", clock=source.machine.clock, trace=recorder, destination=True)
+    trace = recorder if record else None
+    source = scenario.build("source", clock=clock, trace=trace)
+    destination = scenario.build("destination", clock=source.machine.clock, trace=trace, destination=True)
     source.machine.start()
     report = migrate(source.machine, destination.machine)
     intact = all(mock.state_hash == destination.mocks[name].state_hash for name, mock in source.mocks.items())

@@ -1,4 +1,4 @@
-"""What the tests of `vmstate` share: threads that cannot hang a test, a clock that says who waits, callbacks."""
+"""What the tests share: threads that cannot hang a test, a clock that says who waits, callbacks."""
 
 import queue
 import threading
@@ -64,7 +64,7 @@ class SpyClock(RealClock):
     def __init__(self) -> None:
         self._waits: queue.Queue[str] = queue.Queue()
 
-    def lock(self, name: str) -> Lock:
+    def lock(self, name: str, *, idle: bool = False) -> Lock:
         return _SpyLock(name, self._waits)
 
     def event(self, name: str, *, outside: bool = False) -> Event:

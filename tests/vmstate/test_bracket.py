@@ -57,9 +57,7 @@ class Scene:
 
     def places(self) -> list[HandlerEntry]:
         """The bracket's entries, in the order in which the walk meets them."""
-        entries = [
-            entry for entry in self.handlers if entry.name == "dev" and abs(entry.priority - 98304) == 1
-        ]
+        entries = [entry for entry in self.handlers if entry.name == "dev" and abs(entry.priority - 98304) == 1]
         return entries if self.running else entries[::-1]
 
     def notify(self) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.vmstate.support import SpyClock, Task
+from tests.vmstate.support import PATIENCE_S, SpyClock, Task
 from vmstate import Channel, ChannelClosedError, channel_pair
 from vmstate.channel import WINDOW
 
@@ -119,19 +119,25 @@ def test_a_receiver_waits_until_there_is_data() -> None:
         assert task.result() == b"x"
 
 
-@pytest.mark.parametrize("kind", ["socketpair", "TCP"])
-def test_all_bytes_arrive_through_sockets_that_buffer_less_than_the_window(kind: str) -> None:
-    if kind == "socketpair":
-        sockets = socket.socketpair()
-    else:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            client = socket.create_connection(server.getsockname())
-            sockets = client, server.accept()[0]
+def small_sockets() -> tuple[socket.socket, socket.socket]:
+    sockets = socket.socketpair()
     for end in sockets:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    return sockets
+
+
+def tcp_sockets() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname(), timeout=PATIENCE_S)
+        return client, server.accept()[0]
+
+
+@pytest.mark.parametrize("connect", [small_sockets, tcp_sockets])
+def test_all_bytes_arrive_through_other_sockets_also_those_that_buffer_less_than_the_window(
+    connect: Callable[[], tuple[socket.socket, socket.socket]],
+) -> None:
     data = pattern(2 * WINDOW + 123)
-    with wire(sockets=sockets) as (one, other):
+    with wire(sockets=connect()) as (one, other):
         task = Task(lambda: send_all(one, data, [len(data)]))
         assert receive_all(other, [10_000]) == data
         task.result()
@@ -189,9 +195,7 @@ def test_this_side_neither_sends_nor_receives_any_more_and_may_be_shut_again(
 
 @shutting
 @pytest.mark.parametrize("end", [0, 1], ids=["sender's end", "receiver's end"])
-def test_shutting_either_end_from_another_thread_wakes_a_sender(
-    shut: Callable[[Channel], None], end: int
-) -> None:
+def test_shutting_either_end_from_another_thread_wakes_a_sender(shut: Callable[[Channel], None], end: int) -> None:
     clock = SpyClock()
     with wire(clock) as ends:
         task = Task(lambda: ends[0].send(bytes(2 * WINDOW)))
@@ -203,9 +207,7 @@ def test_shutting_either_end_from_another_thread_wakes_a_sender(
 
 @shutting
 @pytest.mark.parametrize("end", [0, 1], ids=["sender's end", "receiver's end"])
-def test_shutting_either_end_from_another_thread_wakes_a_receiver(
-    shut: Callable[[Channel], None], end: int
-) -> None:
+def test_shutting_either_end_from_another_thread_wakes_a_receiver(shut: Callable[[Channel], None], end: int) -> None:
     clock = SpyClock()
     with wire(clock) as ends:
         task = Task(lambda: ends[1].receive(10))

@@ -28,7 +28,7 @@ def state_of(running: bool) -> RunState:
     return RUNNING if running else PAUSED
 
 
-# E1: entries
+# Entries (E1)
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,13 @@ def test_e1_every_callback_gets_the_direction_and_the_state(running: bool) -> No
         return 0
 
     entries.add(lambda now_running, state: calls.append(("cb", now_running, state)))
-    entries.add(
-        cb_ret=returning, prepare_cb=lambda now_running, state: calls.append(("prepare", now_running, state))
-    )
+    entries.add(cb_ret=returning, prepare_cb=lambda now_running, state: calls.append(("prepare", now_running, state)))
     entries.notify(running, RunState.COLO)
     mains = ["cb", "cb_ret"] if running else ["cb_ret", "cb"]
     assert calls == [(name, running, RunState.COLO) for name in ["prepare", *mains]]
 
 
-# E2, E3: order
+# Order (E2, E3)
 
 
 def test_e2_entries_are_in_ascending_priority_and_in_order_of_registration() -> None:
@@ -111,7 +109,7 @@ def test_a_list_without_entries_can_be_notified(running: bool) -> None:
     assert HandlerList().notify(running, state_of(running)) == 0
 
 
-# E4: failures
+# Failures (E4)
 
 
 def test_e4_stopping_returns_the_or_of_all_results_and_starting_returns_0() -> None:
@@ -201,7 +199,7 @@ def test_e4_a_cb_ret_that_returns_no_int_is_an_error_when_stopping_only() -> Non
     assert kinds(caught.value.exceptions) == [TypeError]
 
 
-# E5: entries that come and go in a pass
+# Entries that come and go in a pass (E5)
 
 
 class Scene:
@@ -212,13 +210,25 @@ class Scene:
         self.kind = kind
         self.entries = HandlerList()
         self._log: list[str] = []
+        self._named: dict[str, HandlerEntry] = {}
 
     def put(self, place: int, name: str, *actions: Callable[[], object]) -> HandlerEntry:
         callback = noting(self._log, name, *actions)
         priority = place if self.running else -place
         if self.kind is PassKind.MAIN:
-            return self.entries.add(callback, priority=priority)
-        return self.entries.add(prepare_cb=callback, priority=priority)
+            entry = self.entries.add(callback, priority=priority)
+        else:
+            entry = self.entries.add(prepare_cb=callback, priority=priority)
+        self._named[name] = entry
+        return entry
+
+    def remover(self, name: str) -> Callable[[], object]:
+        """An action that removes the entry that has this name by then."""
+
+        def remove() -> None:
+            self._named[name].remove()
+
+        return remove
 
     def put_silent(self, place: int) -> HandlerEntry:
         """Put an entry that has nothing to call in this kind of pass."""
@@ -298,16 +308,14 @@ def test_e5_what_is_added_while_the_last_entry_runs_waits_for_the_next_pass(scen
 
 
 def test_e5_the_last_entry_that_removes_itself_is_still_the_last(scene: Scene) -> None:
-    entry = scene.put(10, "A", lambda: scene.put(20, "X"), lambda: entry.remove())
+    scene.put(10, "A", lambda: scene.put(20, "X"), scene.remover("A"))
     assert scene.walk() == "A"
     assert scene.walk() == "X"
 
 
 def test_e5_the_next_is_settled_anew_before_each_call(scene: Scene) -> None:
     """A lets X in; before X runs, its next is C; so X may add beyond C, not before."""
-    scene.put(
-        10, "A", once(lambda: scene.put(25, "X", lambda: scene.put(27, "Y"), lambda: scene.put(35, "Z")))
-    )
+    scene.put(10, "A", once(lambda: scene.put(25, "X", lambda: scene.put(27, "Y"), lambda: scene.put(35, "Z"))))
     scene.put(20, "B")
     scene.put(30, "C")
     assert scene.walk() == "ABXCZ"
@@ -324,13 +332,10 @@ def test_e5_each_of_several_that_are_added_at_once_is_judged_by_the_same_next(sc
 
 @from_any_thread
 @pytest.mark.parametrize(("victim", "called"), [("B", "ACD"), ("C", "ABD"), ("D", "ABC"), ("A", "ABCD")])
-def test_e5_a_removed_entry_is_never_called_again(
-    scene: Scene, where: Where, victim: str, called: str
-) -> None:
-    entries: dict[str, HandlerEntry] = {}
-    entries["A"] = scene.put(10, "A", where(lambda: entries[victim].remove()))
+def test_e5_a_removed_entry_is_never_called_again(scene: Scene, where: Where, victim: str, called: str) -> None:
+    scene.put(10, "A", where(scene.remover(victim)))
     for place, name in [(20, "B"), (30, "C"), (40, "D")]:
-        entries[name] = scene.put(place, name)
+        scene.put(place, name)
     assert scene.walk() == called
     assert scene.walk() == called.replace(victim, "")
 
@@ -347,19 +352,17 @@ def test_e5_a_removed_entry_is_never_called_again(
 def test_e5_if_the_settled_next_is_removed_the_walk_goes_on_with_what_follows_its_place(
     scene: Scene, place: int, called: str, removed_first: bool
 ) -> None:
-    actions = [once(lambda: following.remove()), once(lambda: scene.put(place, "X"))]
+    actions = [scene.remover("B"), once(lambda: scene.put(place, "X"))]
     scene.put(10, "A", *(actions if removed_first else reversed(actions)))
-    following = scene.put(20, "B")
+    scene.put(20, "B")
     scene.put(30, "C")
     assert scene.walk() == called
 
 
 @pytest.mark.parametrize(("place", "called"), [(15, "A"), (25, "AX")])
-def test_e5_the_place_of_a_removed_next_counts_although_it_was_the_last(
-    scene: Scene, place: int, called: str
-) -> None:
-    scene.put(10, "A", once(lambda: following.remove()), once(lambda: scene.put(place, "X")))
-    following = scene.put(20, "B")
+def test_e5_the_place_of_a_removed_next_counts_although_it_was_the_last(scene: Scene, place: int, called: str) -> None:
+    scene.put(10, "A", scene.remover("B"), once(lambda: scene.put(place, "X")))
+    scene.put(20, "B")
     assert scene.walk() == called
 
 
@@ -378,17 +381,16 @@ def test_e5_added_and_removed_by_the_same_callback_is_not_called(scene: Scene) -
 
 
 def test_e5_what_was_added_in_this_pass_can_be_removed_in_it_by_another(scene: Scene) -> None:
-    added: list[HandlerEntry] = []
-    scene.put(10, "A", lambda: added.extend([scene.put(25, "X"), scene.put(35, "Y")]))
-    scene.put(20, "B", lambda: added[0].remove())
-    scene.put(30, "C", lambda: added[1].remove())
+    scene.put(10, "A", lambda: scene.put(25, "X"), lambda: scene.put(35, "Y"))
+    scene.put(20, "B", scene.remover("X"))
+    scene.put(30, "C", scene.remover("Y"))
     scene.put(40, "D")
     assert scene.walk() == "ABCD"
 
 
 def test_e5_a_callback_that_raises_has_still_added_and_removed(scene: Scene) -> None:
-    scene.put(10, "A", once(lambda: scene.put(35, "X")), lambda: victim.remove(), raising(ValueError()))
-    victim = scene.put(20, "B")
+    scene.put(10, "A", once(lambda: scene.put(35, "X")), scene.remover("B"), raising(ValueError()))
+    scene.put(20, "B")
     scene.put(30, "C")
     with pytest.raises(ExceptionGroup):
         scene.walk()
@@ -500,14 +502,12 @@ def test_e5_threads_that_add_and_remove_do_not_disturb_a_walk() -> None:
     assert [entry.priority for entry in entries] == list(range(10))
 
 
-# E6: notifications inside notifications
+# Notifications inside notifications (E6)
 
 
 @both_directions
 @pytest.mark.parametrize("kind", PassKind)
-def test_e6_a_notification_inside_a_notification_is_refused_and_calls_nothing(
-    running: bool, kind: PassKind
-) -> None:
+def test_e6_a_notification_inside_a_notification_is_refused_and_calls_nothing(running: bool, kind: PassKind) -> None:
     entries = HandlerList()
     log: list[str] = []
 
@@ -564,7 +564,7 @@ def test_e6_a_notification_from_another_thread_waits_for_its_turn() -> None:
     assert log == ["first of running", "second of running", "second of paused", "first of paused"]
 
 
-# E7: cost
+# Cost (E7)
 
 
 class CountingKey(int):

@@ -1,4 +1,4 @@
-"""Generated programs against a naive model of E1 to E5: what is called, in which order, and what comes of it."""
+"""Generated programs against a naive model of E1 to E5: what is called, in which order, with what result."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -195,9 +195,7 @@ def state_of(running: bool) -> RunState:
 small = st.integers(0, 11)
 rarely = st.sampled_from([False] * 9 + [True])
 changes = st.builds(Add, small, rarely) | st.builds(Remove, small, rarely)
-raises = st.builds(
-    Raise, st.sampled_from([ValueError, ValueError, ValueError, KeyboardInterrupt, SystemExit])
-)
+raises = st.builds(Raise, st.sampled_from([ValueError, ValueError, ValueError, KeyboardInterrupt, SystemExit]))
 ops = st.lists(changes | changes | changes | raises, max_size=3).map(tuple)
 results = st.none() | st.sampled_from([0, 1, 2, 4, -5])
 priorities = st.integers(-3, 3)

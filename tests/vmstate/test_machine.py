@@ -29,9 +29,7 @@ class Scene:
     def __init__(self, state: RunState = S.PRELAUNCH, **options: Any) -> None:
         self.machine = Machine("vm", run_state=state, **options)
         self.log: list[str] = []
-        self.machine.monitor.subscribe(
-            lambda event: self.log.append(f"{event.name} in {self.machine.run_state}")
-        )
+        self.machine.monitor.subscribe(lambda event: self.log.append(f"{event.name} in {self.machine.run_state}"))
         self.machine.handlers.add(self._callback("main"), prepare_cb=self._callback("prepare"))
 
     def _callback(self, name: str) -> Callable[[bool, RunState], None]:
@@ -52,7 +50,7 @@ def stopped(state: str) -> list[str]:
     return [f"prepare stop {state} in {state}", f"main stop {state} in {state}"]
 
 
-# M1: run states
+# Run states (M1)
 
 
 def test_m1_a_machine_begins_in_prelaunch_or_where_it_is_told() -> None:
@@ -74,16 +72,12 @@ def test_m1_a_transition_that_is_not_allowed_names_both_states_and_changes_nothi
             assert scene.nothing_happened(current)
 
 
-# M2: starting
+# Starting (M2)
 
 
 @pytest.mark.parametrize(
     "state",
-    [
-        state
-        for state in NOT_LIVE
-        if state.may_become(S.RUNNING) and state not in (S.INMIGRATE, S.FINISH_MIGRATE)
-    ],
+    [state for state in NOT_LIVE if state.may_become(S.RUNNING) and state not in (S.INMIGRATE, S.FINISH_MIGRATE)],
 )
 def test_m2_start_announces_resume_then_sets_the_state_then_notifies(state: RunState) -> None:
     scene = Scene(state)
@@ -140,7 +134,7 @@ def test_m2_what_the_source_knows_of_suspension_is_adopted() -> None:
     assert machine.run_state is S.SUSPENDED
 
 
-# M3: stopping
+# Stopping (M3)
 
 
 @pytest.mark.parametrize("live", LIVE)
@@ -166,9 +160,7 @@ def test_m3_the_result_of_stop_is_that_of_notify() -> None:
 
 @pytest.mark.parametrize("state", NOT_LIVE)
 @pytest.mark.parametrize("how", [Machine.stop, Machine.shutdown])
-def test_m3_stopping_a_machine_that_is_not_live_does_nothing(
-    state: RunState, how: Callable[[Machine], int]
-) -> None:
+def test_m3_stopping_a_machine_that_is_not_live_does_nothing(state: RunState, how: Callable[[Machine], int]) -> None:
     scene = Scene(state)
     scene.machine.handlers.add(cb_ret=lambda _running, _state: 1)
     assert how(scene.machine) == 0
@@ -207,7 +199,7 @@ def test_m3_the_forced_form_stops_a_live_machine_and_sets_the_state_of_any_other
     assert scene.nothing_happened(S.FINISH_MIGRATE)
 
 
-# E4 of the machine: exceptions
+# Exceptions (E4)
 
 
 def test_e4_a_handler_that_raises_leaves_a_machine_that_runs_and_can_be_stopped() -> None:
@@ -248,7 +240,7 @@ def raise_value_error(running: bool, state: RunState) -> None:
     raise ValueError
 
 
-# E6, M4: who may change a machine, and when
+# Who may change a machine, and when (E6, M4)
 
 CHANGES: list[Callable[[Machine], object]] = [
     Machine.start,
@@ -283,9 +275,7 @@ def test_e6_a_handler_cannot_change_the_machine_that_calls_it(
         scene.machine.stop() if live else scene.machine.start()
     state = S.PAUSED if live else S.RUNNING
     assert seen == [(state, state)]
-    assert scene.log == (
-        [*stopped("paused"), "STOP in paused"] if live else ["RESUME in paused", *started("running")]
-    )
+    assert scene.log == ([*stopped("paused"), "STOP in paused"] if live else ["RESUME in paused", *started("running")])
 
 
 def test_e6_a_refused_change_that_is_not_caught_is_raised_with_the_rest() -> None:
@@ -381,7 +371,7 @@ def test_m4_a_thread_launched_by_a_handler_is_refused_too() -> None:
     assert machine.run_state is S.RUNNING
 
 
-# M5: where starting is refused
+# Where starting is refused (M5)
 
 
 def test_m5_while_inmigrate_start_and_stop_only_note_whether_to_run() -> None:
@@ -423,7 +413,7 @@ def test_m5_a_migration_may_resume_its_machine(state: RunState) -> None:
     assert scene.log == [f"RESUME in {state}", *started("running")]
 
 
-# Becoming a destination
+# Becoming a destination (G9)
 
 
 @pytest.mark.parametrize(
@@ -436,9 +426,7 @@ def test_g9_a_stopped_machine_becomes_a_destination_by_way_of_prelaunch(state: R
     assert scene.machine.autostart
 
 
-@pytest.mark.parametrize(
-    "state", [state for state in RunState if state.live or not state.may_become(S.PRELAUNCH)]
-)
+@pytest.mark.parametrize("state", [state for state in RunState if state.live or not state.may_become(S.PRELAUNCH)])
 def test_g9_any_other_is_refused_and_left_as_it_is(state: RunState) -> None:
     scene = Scene(state)
     with pytest.raises(InvalidTransitionError, match=f"'vm'.*'{state}'"):

@@ -15,10 +15,7 @@ def event(name: str = "runstate_set", machine: str = "vm", /, **fields: Any) -> 
 
 
 def test_an_event_reads_as_one_line() -> None:
-    assert (
-        str(event(current_state=6, new_state=9))
-        == "17 vm [MainThread] runstate_set current_state=6 new_state=9"
-    )
+    assert str(event(current_state=6, new_state=9)) == "17 vm [MainThread] runstate_set current_state=6 new_state=9"
     assert str(event()) == "17 vm [MainThread] runstate_set"
 
 
@@ -57,16 +54,12 @@ def test_a_recorder_loses_nothing_of_what_several_threads_announce() -> None:
     for task in tasks:
         task.result()
     for machine in "abcd":
-        assert [each.name for each in recorder.events if each.machine == machine] == list(
-            map(str, range(200))
-        )
+        assert [each.name for each in recorder.events if each.machine == machine] == list(map(str, range(200)))
 
 
 def test_tee_gives_every_event_to_every_sink_in_order() -> None:
     seen: list[tuple[str, str]] = []
-    sink = tee(
-        lambda each: seen.append(("first", each.name)), lambda each: seen.append(("second", each.name))
-    )
+    sink = tee(lambda each: seen.append(("first", each.name)), lambda each: seen.append(("second", each.name)))
     sink(event("a"))
     sink(event("b"))
     assert seen == [("first", "a"), ("second", "a"), ("first", "b"), ("second", "b")]
@@ -131,9 +124,7 @@ def test_a_machine_traces_the_run_state_and_the_notification_as_qemu_does() -> N
         ),
         ("vm_state_notify", {"running": 0, "reason": 7, "reason_str": "finish-migrate"}),
     ]
-    assert {(each.machine, each.thread) for each in recorder.events} == {
-        ("src", threading.current_thread().name)
-    }
+    assert {(each.machine, each.thread) for each in recorder.events} == {("src", threading.current_thread().name)}
     times = [each.time_ns for each in recorder.events]
     assert times == sorted(times)
 
