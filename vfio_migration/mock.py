@@ -204,7 +204,7 @@ class MockDevice:
     # Below, the lock is held.
 
     def _enter(self, current: DeviceState, target: DeviceState) -> None:
-        if target is _S.PRE_COPY and current not in _SAVING:
+        if target in (_S.PRE_COPY, _S.PRE_COPY_P2P) and current not in _SAVING:
             self._forget_transfer()
             self._outbox.extend(self._blocks(0, self._warm_size))
             self._dirty_rounds.extend(self._precopy_dirty)

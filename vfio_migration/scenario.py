@@ -56,7 +56,7 @@ class _VFIO(msgspec.Struct, forbid_unknown_fields=True):
     precopy: bool = True
     parallel: bool = True
     events: bool = False
-    latency: dict[str, float] = {}
+    latency: dict[str, Any] = {}
     state_size: int = 65536
     rate: float | None = None
     precopy_size: int = 4096
@@ -262,17 +262,16 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
 
     """
     folder = Path(str(resources.files("vfio_migration.scenarios")))
+    names = sorted(entry.stem for entry in folder.glob("*.toml"))
     path = Path(name_or_path)
-    bundled = folder / f"{name_or_path}.toml"
-    if not path.suffix and len(path.parts) == 1 and bundled.is_file() and not path.is_file():
-        path = bundled
+    if str(name_or_path) in names and not path.is_file():
+        path = folder / f"{name_or_path}.toml"
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        names = ", ".join(sorted(entry.stem for entry in folder.glob("*.toml")))
         raise ScenarioError(
             f"{name_or_path}: cannot be read ({_reason(error)}); "
-            f"expected the path of a TOML file or the name of a bundled scenario ({names})"
+            f"expected the path of a TOML file or the name of a bundled scenario ({', '.join(names)})"
         ) from error
     return parse_scenario(text, path)
 
@@ -281,7 +280,7 @@ def parse_scenario(text: str, path: Path) -> Scenario:
     """Read a scenario from its text; `path` names it and is where a `qtree` file is looked for. Raises as above."""
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and numbers that are too long
         raise ScenarioError(f"{path}: expected TOML: {_reason(error)}") from error
     return scenario_from_data(data, path)
 
@@ -370,6 +369,8 @@ def _device_spec(key: str, group: _VFIO, device: Device, seed: int) -> DeviceSpe
             raise _BadValueError(f"{key}.{name}: expected bytes, 0 or more, got {size}")
     if any(size < 0 for size in group.precopy_dirty):
         raise _BadValueError(f"{key}.precopy_dirty: expected bytes, 0 or more, got {group.precopy_dirty}")
+    if group.rate is not None and not _is_time(_quotient(group.state_size, group.rate)):
+        raise _BadValueError(f"{key}.state_size: expected a size that can be sent at this rate in a finite time")
     return DeviceSpec(
         id=device.id,
         depth=device.depth,
@@ -386,7 +387,7 @@ def _device_spec(key: str, group: _VFIO, device: Device, seed: int) -> DeviceSpe
 
 
 def _latencies(
-    key: str, table: Mapping[str, float], flags: MigrationFlags
+    key: str, table: Mapping[str, Any], flags: MigrationFlags
 ) -> dict[tuple[DeviceState, DeviceState], float]:
     """Resolve `A -> B` before `B` before `default`, for every arc that the device has."""
     arcs = [(current, target) for current in DeviceState for target in DeviceState if _is_arc(current, target, flags)]
@@ -442,9 +443,23 @@ def _handler_specs(key: str, handler: _Handler, tree: DeviceTree, places: dict[i
     ]
 
 
-def _check_seconds(key: str, seconds: float) -> None:
-    if not (seconds >= 0 and math.isfinite(seconds)):
-        raise _BadValueError(f"{key}: expected seconds, 0 or more, got {seconds}")
+def _check_seconds(key: str, seconds: object) -> None:
+    if not (isinstance(seconds, int | float) and not isinstance(seconds, bool) and _is_time(seconds)):
+        raise _BadValueError(f"{key}: expected seconds, a number, 0 or more, got {seconds!r}")
+
+
+def _quotient(size: int, rate: float) -> float:
+    try:
+        return size / rate
+    except OverflowError:
+        return math.inf
+
+
+def _is_time(seconds: float) -> bool:
+    try:
+        return seconds >= 0 and math.isfinite(seconds)
+    except OverflowError:
+        return False
 
 
 def _located(message: str) -> str:

@@ -65,9 +65,11 @@ class StateSetter:
         Reset the device: it is RUNNING then, its state is gone.
 
         Raises:
-            DeviceLostError: that failed.
+            DeviceLostError: that failed, or the device is lost from before.
 
         """
+        if self.lost:
+            raise DeviceLostError(f"device {self._device.id!r} is lost and cannot be reset: take it away")
         try:
             self._backend.reset()
         except BaseException as error:

@@ -15,6 +15,7 @@ class StateChangeThread:
       mechanism: an AssertionError.
     - Work is never lost: where no thread can be started it is done on the spot.
     - What the work raises is raised where it is joined.
+    - A Ctrl-C during the wait is raised when the thread has ended.
 
     All is guarded by the big lock, under which brackets are opened and closed.
     """
@@ -57,10 +58,19 @@ class StateChangeThread:
             raise AssertionError(f"{name!r} joined, but no thread of device {self._device!r} was launched")
         if launch.name != name:
             raise AssertionError(f"{name!r} joined while {launch.name!r} runs")
-        self._launcher.join()
+        self._join()
         self._launch = None
         if launch.error is not None:
             raise launch.error
+
+    def _join(self) -> None:
+        """Wait for the thread; a Ctrl-C waits for it too, and only a second one leaves it behind."""
+        try:
+            self._launcher.join()
+        except KeyboardInterrupt:
+            self._launcher.join()
+            self._launch = None
+            raise
 
 
 _log = get_logger("vfio_migration.state_change_thread")

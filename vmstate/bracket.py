@@ -12,6 +12,9 @@ from vmstate.handlers import Callback, HandlerEntry, HandlerList, PassKind
 from vmstate.runstate import RunState
 
 
+_LOWER, _HIGHER = 0, 1  # places in Bracket._entries
+
+
 class BracketOwner(Protocol):
     """What is opened where the walk meets a bracket first, and closed where it meets it again."""
 
@@ -43,7 +46,7 @@ class Bracket:
         # Guarded by the big lock, under which passes are walked.
         self._open_in_pass: int | None = None
         self._sat_out_pass: int | None = None
-        self._entries: tuple[HandlerEntry, ...] = ()
+        self._entries: tuple[HandlerEntry, ...] = ()  # both, or not yet
         lower = self._add(device, -1, lower=True, prepare=prepare)
         higher = self._add(device, +1, lower=False, prepare=prepare)
         self._entries = (lower, higher)
@@ -63,32 +66,39 @@ class Bracket:
         )
 
     def _callback(self, kind: PassKind, *, lower: bool) -> Callback:
+        other = _HIGHER if lower else _LOWER
+
         def meet(running: bool, state: RunState) -> None:
             if lower == running:
-                self._meet_first(kind, running, state)
+                self._meet_first(kind, other, running, state)
             else:
-                self._meet_second(kind)
+                self._meet_second(kind, other)
 
         return meet
 
-    def _meet_first(self, kind: PassKind, running: bool, state: RunState) -> None:
+    def _meet_first(self, kind: PassKind, second: int, running: bool, state: RunState) -> None:
         if self._open_in_pass is not None:
             raise AssertionError(f"bracket of {self._name!r} met first in {kind} while it is still open")
         self._sat_out_pass = self._handlers.passes
-        if not self._incomplete():
+        if self._is_there(second, kind):
             self._owner.open(kind, running, state)
             self._open_in_pass, self._sat_out_pass = self._sat_out_pass, None
 
-    def _meet_second(self, kind: PassKind) -> None:
+    def _meet_second(self, kind: PassKind, first: int) -> None:
         this_pass = self._handlers.passes
         if self._open_in_pass == this_pass:
             self._open_in_pass = None
             self._owner.close(kind)
-        elif self._sat_out_pass != this_pass and not self._incomplete():
+        elif self._sat_out_pass != this_pass and not self._came_or_went(first):
             raise AssertionError(f"bracket of {self._name!r} met second in {kind}, but was never opened")
 
-    def _incomplete(self) -> bool:
-        """Whether an entry is missing, or came only in the pass that is walked now."""
-        return not self._entries or any(
-            entry.removed or entry.added_in_pass == self._handlers.passes for entry in self._entries
-        )
+    def _is_there(self, place: int, kind: PassKind) -> bool:
+        """Whether the other entry will be met too; if not, that must be the work of this very pass."""
+        there = bool(self._entries) and not self._entries[place].removed
+        if not there and not self._came_or_went(place):
+            raise AssertionError(f"bracket of {self._name!r} met first in {kind}, but its other entry is gone")
+        return there
+
+    def _came_or_went(self, place: int) -> bool:
+        """Whether this entry was added or removed in the pass that is walked now."""
+        return not self._entries or self._entries[place].changed_in_pass == self._handlers.passes

@@ -26,7 +26,8 @@ def seconds_to_ns(seconds: float) -> int:
     """
     if not (seconds >= 0 and math.isfinite(seconds)):
         raise ValueError(f"a time must be finite and not negative, in seconds; got {seconds!r}")
-    return round(seconds * NS_PER_SECOND)
+    nanoseconds = seconds * NS_PER_SECOND
+    return round(nanoseconds) if math.isfinite(nanoseconds) else int(seconds) * NS_PER_SECOND
 
 
 class Lock(Protocol):

@@ -42,10 +42,11 @@ class HandlerEntry:
     """
     One registered handler; also a context manager that removes it at the end.
 
-    `HandlerList.add` makes them. `name` is for people: it stands in traces and timelines.
+    `HandlerList.add` makes them. `name` is for people: it stands in traces and timelines. `changed_in_pass` is
+    the pass (counted by `HandlerList.passes`) during which the entry came or went last; -1: between passes.
     """
 
-    __slots__ = ("_handlers", "_key", "added_in_pass", "main", "name", "prepare", "priority", "removed")
+    __slots__ = ("_handlers", "_key", "changed_in_pass", "main", "name", "prepare", "priority", "removed")
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class HandlerEntry:
         main: Callback | None,
         prepare: Callback | None,
         name: str,
-        added_in_pass: int,
+        changed_in_pass: int,
     ) -> None:
         self._handlers = handlers
         self._key = key
@@ -63,7 +64,7 @@ class HandlerEntry:
         self.main = main
         self.prepare = prepare
         self.name = name
-        self.added_in_pass = added_in_pass
+        self.changed_in_pass = changed_in_pass
         self.removed = False
 
     def remove(self) -> None:
@@ -144,7 +145,7 @@ class HandlerList:
         with self._mutex:
             key = (priority << _REGISTRATION_BITS) + self._registrations
             self._registrations += 1
-            entry = HandlerEntry(self, key, priority, main, prepare_cb, name, self.passes if self._walking else -1)
+            entry = HandlerEntry(self, key, priority, main, prepare_cb, name, self._current_pass())
             self._added.append(entry)
             self._count += 1
             self._steps = {}
@@ -278,6 +279,7 @@ class HandlerList:
             if entry.removed:
                 return
             entry.removed = True
+            entry.changed_in_pass = self._current_pass()
             self._count -= 1
             self._gone += 1
             self._steps = {}
@@ -285,6 +287,9 @@ class HandlerList:
                 self._changes.append((entry, False))
             if self._gone > self._count + _SPARE:
                 self._settle()
+
+    def _current_pass(self) -> int:
+        return self.passes if self._walking else -1
 
     def _settle(self) -> list[HandlerEntry]:
         """Bring `_order` up to date: at most O(log n) comparisons for each entry that came."""
