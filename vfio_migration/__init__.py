@@ -18,16 +18,19 @@ from vfio_migration.errors import (
     StreamError,
     VFIOMigrationError,
 )
+from vfio_migration.faults import DataFault
 from vfio_migration.live.migrate import Migration, migrate
 from vfio_migration.live.report import MigrationReport
 from vfio_migration.live.status import MigrationStatus
 from vfio_migration.migration import VFIOMigration
 from vfio_migration.mock import MockDevice
 from vfio_migration.states import ALL_FLAGS, DeviceState, MigrationFlags, next_state, transition_path
+from vfio_migration.watchdog import Watchdog
 
 __all__ = [
     "ALL_FLAGS",
     "BlockedTransitionError",
+    "DataFault",
     "DeviceBackend",
     "DeviceBusyError",
     "DeviceLostError",
@@ -45,6 +48,7 @@ __all__ = [
     "VFIODevice",
     "VFIOMigration",
     "VFIOMigrationError",
+    "Watchdog",
     "migrate",
     "next_state",
     "transition_path",

@@ -12,6 +12,7 @@ from vfio_migration.setstate import StateSetter
 from vfio_migration.state_change import StateChange
 from vfio_migration.state_change_thread import StateChangeThread
 from vfio_migration.states import DeviceState
+from vfio_migration.watchdog import Watchdog
 from vmstate import (
     Bracket,
     HandlerEntry,
@@ -42,7 +43,8 @@ class VFIOMigration:
     Registers a VFIO device with its machine: its handlers, its notifier and its state.
 
     Made for a machine and a `VFIODevice`; `close`, or the end of the context, takes the device away again.
-    `threads` says how a state-change thread comes about. A device begins in RUNNING.
+    `threads` says how a state-change thread comes about, `watchdog` what happens if it takes long (nothing
+    unless given). A device begins in RUNNING.
 
     Raises:
         RegistrationError: the machine has a device of this id, or is being migrated; or the backend drives
@@ -52,13 +54,20 @@ class VFIOMigration:
 
     """
 
-    def __init__(self, machine: Machine, vfio_device: VFIODevice, *, threads: str = DEFAULT) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        vfio_device: VFIODevice,
+        *,
+        threads: str = DEFAULT,
+        watchdog: Watchdog | None = None,
+    ) -> None:
         self.machine = machine
         self.vfio_device = vfio_device
         self._setter = StateSetter(machine, vfio_device)
         change = StateChange(machine, vfio_device, self._setter)
         launcher = make_launcher(threads, machine.clock)
-        self._thread = StateChangeThread(vfio_device.id, change, launcher, machine.big_lock)
+        self._thread = StateChangeThread(vfio_device.id, change, launcher, machine.big_lock, watchdog)
         self._launcher = launcher
         self._closed = False
         # Of the migration under way; guarded by the big lock or handed on with it.

@@ -15,8 +15,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from vfio_migration.errors import BlockedTransitionError
+from vfio_migration.faults import DataFault, Fault, FaultPlan
 from vfio_migration.states import ALL_FLAGS, DeviceState, MigrationFlags, transition_path
-from vmstate import Clock, RealClock, RegistrationError, seconds_to_ns
+from vmstate import Clock, Event, RealClock, RegistrationError, seconds_to_ns
 
 Arc = tuple[DeviceState, DeviceState]
 _S = DeviceState
@@ -77,7 +78,9 @@ class MockDevice:
         self._inbox = bytearray()
         self._loading: bytearray | None = None
         self._loaded_digest: bytes | None = None
-        self._faults: dict[Arc, deque[int]] = {}
+        self._stalled: Event | None = None  # raised by release()
+        self._resets = 0  # an arc that a reset has overtaken changes nothing any more
+        self._faults = FaultPlan()
 
     @property
     def flags(self) -> MigrationFlags:
@@ -99,22 +102,95 @@ class MockDevice:
         """Give the seconds that an arc takes."""
         return self._latency if isinstance(self._latency, float) else self._latency.get((current, target), 0.0)
 
-    def fail(self, current: DeviceState, target: DeviceState, *, errno: int = errno_codes.EIO, times: int = 1) -> None:
+    def fail(
+        self,
+        current: DeviceState,
+        target: DeviceState,
+        *,
+        errno: int = errno_codes.EIO,
+        times: int = 1,
+        probability: float | None = None,
+        seed: int = 0,
+        into_error: bool = False,
+    ) -> None:
         """
         Have an arc fail the next `times` times, after its latency; the device stays where it was.
 
+        With a `probability` it fails each time with that probability instead, as `seed` says. `into_error`: the
+        device is left in ERROR, from which only a reset leads.
+
         Raises:
-            ValueError: it is not an arc of this device.
+            ValueError: it is not an arc of this device, or it is to fail less than once.
 
         """
         arc = self._checked_arc(current, target)
+        self._faults.arrange(arc, Fault(errno, times, probability, seed, into_error=into_error))
+
+    def stall(self, current: DeviceState, target: DeviceState, *, seconds: float | None = None, times: int = 1) -> None:
+        """
+        Have an arc take longer the next `times` times: by so many seconds, or until `release`.
+
+        Raises:
+            ValueError: it is not an arc of this device, or no time.
+
+        """
+        arc = self._checked_arc(current, target)
+        if seconds is not None:
+            seconds_to_ns(seconds)
+        self._faults.arrange(arc, Fault(None, times, stall=True, stall_s=seconds))
+
+    def release(self) -> None:
+        """Let an arc go on that stalls now; does nothing if none does."""
         with self._lock:
-            self._faults.setdefault(arc, deque()).extend([errno] * times)
+            stalled = self._stalled
+        if stalled is not None:
+            stalled.set()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether an arc stalls now until it is released."""
+        with self._lock:
+            return self._stalled is not None
+
+    def fail_reset(self, *, times: int = 1, errno: int = errno_codes.EIO) -> None:
+        """Have the next resets fail: the device is lost then."""
+        self._faults.arrange("reset", Fault(errno, times))
+
+    def fail_read(
+        self,
+        fault: DataFault = DataFault.ERROR,
+        *,
+        errno: int = errno_codes.EIO,
+        times: int = 1,
+        probability: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Have the next reads in STOP_COPY go wrong: fail, be short, be altered, or be the last, too early."""
+        self._faults.arrange("read", Fault(errno, times, probability, seed, data=fault))
+
+    def fail_write(
+        self,
+        fault: DataFault = DataFault.ERROR,
+        *,
+        errno: int = errno_codes.EIO,
+        times: int = 1,
+        probability: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        """
+        Have the next writes of state go wrong: fail, be altered, or be lost (CUT).
+
+        Raises:
+            ValueError: a write cannot be short.
+
+        """
+        if fault is DataFault.SHORT:
+            raise ValueError("a write takes all bytes or fails: choose ERROR, ALTERED or CUT")
+        self._faults.arrange("write", Fault(errno, times, probability, seed, data=fault))
 
     def heal(self) -> None:
-        """Forget all faults that were not met yet."""
-        with self._lock:
-            self._faults.clear()
+        """Forget all faults that were not met yet; an arc that stalls goes on stalling."""
+        self._faults.clear()
 
     # What the migration code calls (`DeviceBackend`):
 
@@ -136,12 +212,20 @@ class MockDevice:
             raise OSError(errno_codes.EINVAL, f"{arc[0].name} to {target.name} is not one arc")
         until = self._clock.now() + seconds_to_ns(self.arc_latency(*arc))
         with self._lock:
+            resets = self._resets
             refusal = self._refusal() if arc[0] is _S.RESUMING else None
         self._sleep_until(until)
+        fault = self._faults.meet(arc)
+        while fault is not None and fault.stall:
+            self._stall(fault, arc)
+            fault = self._faults.meet(arc)
         with self._lock:
-            if faults := self._faults.get(arc):
-                code = faults.popleft()
-                raise OSError(code, f"{arc[0].name} to {arc[1].name}: {os.strerror(code)}")
+            if self._resets != resets:
+                raise OSError(errno_codes.ENODEV, f"{arc[0].name} to {target.name}: the device was reset meanwhile")
+            if fault is not None:
+                if fault.into_error:
+                    self._state = _S.ERROR
+                raise _os_error(fault.errno, f"{arc[0].name} to {target.name}")
             if refusal is not None:
                 raise OSError(errno_codes.EINVAL, refusal)
             self._enter(*arc)
@@ -163,22 +247,38 @@ class MockDevice:
                     self._outbox.append((self._end_record(), 0))
             if not self._outbox:
                 return b""
+            fault = self._faults.meet("read") if self._state is _S.STOP_COPY else None
+            if fault is not None and fault.data is DataFault.ERROR:
+                raise _os_error(fault.errno, "reading the state")
+            if fault is not None and fault.data is DataFault.CUT:
+                self._outbox.clear()
+                return b""
             record, carried = self._outbox.popleft()
+            if fault is not None and fault.data is DataFault.SHORT:
+                size = max(1, min(size, len(record)) // 2)
             if len(record) > size:
                 self._outbox.appendleft((record[size:], 0))
+            record = record[:size]
+            if fault is not None and fault.data is DataFault.ALTERED:
+                record = _altered(record)
             self._bytes_read += carried
             until = self._reading_since + self._reading_ns(self._bytes_read)
         self._sleep_until(until)
         with self._lock:
             if not self._outbox and self._dirty_rounds and self._state is not _S.STOP_COPY:
                 self._dirty(self._dirty_rounds.popleft())
-        return record[:size]
+        return record
 
     def write(self, data: bytes) -> None:
         """Take bytes; a malformed record is EINVAL."""
         with self._lock:
             if self._state is not _S.RESUMING:
                 raise OSError(errno_codes.EINVAL, f"no state to write in {self._state.name}")
+            fault = self._faults.meet("write")
+            if fault is not None:
+                if fault.data is DataFault.ERROR:
+                    raise _os_error(fault.errno, "writing the state")
+                data = b"" if fault.data is DataFault.CUT else _altered(data)
             self._inbox += data
             while len(self._inbox) >= _HEADER.size:
                 kind, offset, length = _HEADER.unpack_from(self._inbox)
@@ -188,6 +288,20 @@ class MockDevice:
                 del self._inbox[: _HEADER.size + length]
                 self._load(kind, offset, body)
 
+    def _stall(self, fault: Fault, arc: Arc) -> None:
+        if fault.stall_s is not None:
+            self._clock.sleep(fault.stall_s)
+            return
+        name = f"the release of a device that stalls in {arc[0].name} to {arc[1].name}"
+        released = self._clock.event(name, outside=True)
+        with self._lock:
+            self._stalled = released
+        try:
+            released.wait()
+        finally:
+            with self._lock:
+                self._stalled = None
+
     def _sleep_until(self, time_ns: int) -> None:
         """Sleep to a moment rather than for a time, so that the work done meanwhile does not add to it."""
         wait_ns = time_ns - self._clock.now()
@@ -196,7 +310,11 @@ class MockDevice:
 
     def reset(self) -> None:
         """Be RUNNING, with an empty state."""
+        fault = self._faults.meet("reset")
+        if fault is not None:
+            raise _os_error(fault.errno, "resetting the device")
         with self._lock:
+            self._resets += 1
             self._state = DeviceState.RUNNING
             self._memory = bytearray(self._size)
             self._forget_transfer()
@@ -309,3 +427,14 @@ class MockDevice:
                 f"it goes to {way}"
             )
         return DeviceState(current), DeviceState(target)
+
+
+def _os_error(code: int | None, what: str) -> OSError:
+    code = errno_codes.EIO if code is None else code
+    return OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def _altered(data: bytes) -> bytes:
+    """Change one byte in the middle."""
+    place = len(data) // 2
+    return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :] if data else data

@@ -1,10 +1,28 @@
 """Setting a device's state, with recovery and reset: QEMU's side (`vfio_migration_set_state`)."""
 
+import threading
+from dataclasses import dataclass
+
 from vfio_migration.device import VFIODevice
-from vfio_migration.errors import DeviceLostError
+from vfio_migration.errors import DeviceLostError, VFIOMigrationError
 from vfio_migration.states import DeviceState, transition_path
 from vmstate import Machine
 from vmstate.log import get_logger
+
+
+class StaleChangeError(VFIOMigrationError):
+    """A change came back that had been given up: whatever it did counts for nothing."""
+
+
+@dataclass(frozen=True)
+class Arc:
+    """An arc that a device is on."""
+
+    current: DeviceState
+    target: DeviceState
+
+    def __str__(self) -> str:
+        return f"{self.current.name} -> {self.target.name}"
 
 
 class StateSetter:
@@ -15,21 +33,38 @@ class StateSetter:
     - After `set_state` the device is in the state asked for, in the recover state, RUNNING after a reset,
       or lost; `device_state` says which.
     - A lost device is asked nothing any more.
+    - What a change does that was given up by `lose` is dropped when it comes back.
 
     The thread that changes the state is handed on, never shared: setup, handlers and saving run under the
-    big lock, and a state-change thread runs while its launcher waits for it.
+    big lock, and a state-change thread runs while its launcher waits for it. Only a change that was given
+    up may come back at any time; `_lock` guards what it must not touch then.
     """
 
     def __init__(self, machine: Machine, vfio_device: VFIODevice) -> None:
         self._machine = machine
         self._device = vfio_device
         self._backend = vfio_device.backend
-        self.device_state = DeviceState.RUNNING
+        self._lock = threading.Lock()
+        self._device_state = DeviceState.RUNNING
+        self._given_up = 0  # how many changes were
+        self._arc: Arc | None = None
+
+    @property
+    def device_state(self) -> DeviceState:
+        """The state that QEMU believes the device to be in; ERROR: it is lost."""
+        with self._lock:
+            return self._device_state
 
     @property
     def lost(self) -> bool:
-        """Whether the device failed so badly that not even a reset helped."""
+        """Whether the device failed so badly that not even a reset helped, or was given up."""
         return self.device_state is DeviceState.ERROR
+
+    @property
+    def arc(self) -> Arc | None:
+        """The arc that the device is on now."""
+        with self._lock:
+            return self._arc
 
     def set_state(self, new: DeviceState, recover: DeviceState) -> None:
         """
@@ -39,9 +74,11 @@ class StateSetter:
 
         Raises:
             DeviceLostError: the device is lost, from now on or from before.
+            StaleChangeError: the change was given up meanwhile.
             OSError: the device failed; or whatever else its backend raised.
 
         """
+        ticket = self._ticket()
         self._machine.emit(
             "vfio_migration_set_state", name=self._device.id, new_state=new.name, recover_state=recover.name
         )
@@ -50,11 +87,13 @@ class StateSetter:
         if new is self.device_state:
             return
         try:
-            self._walk(new)
-        except BaseException as error:
-            self._recover(recover, error)
+            self._walk(new, ticket)
+        except StaleChangeError:
             raise
-        self._record(new)
+        except BaseException as error:
+            self._recover(recover, error, ticket)
+            raise
+        self._record(new, ticket)
 
     def set_state_or_reset(self, new: DeviceState) -> None:
         """Bring the device to `new`, or reset it; raises as `set_state`."""
@@ -70,31 +109,62 @@ class StateSetter:
         """
         if self.lost:
             raise DeviceLostError(f"device {self._device.id!r} is lost and cannot be reset: take it away")
-        try:
-            self._backend.reset()
-        except BaseException as error:
-            self.device_state = DeviceState.ERROR
-            _log.error("device lost", machine=self._machine.name, device=self._device.id, error=str(error))
-            raise DeviceLostError(f"device {self._device.id!r} is lost: its reset failed: {error}") from error
-        self._record(DeviceState.RUNNING)
+        self._reset(self._ticket())
 
-    def _walk(self, new: DeviceState) -> None:
+    def lose(self, why: str) -> DeviceLostError:
+        """Give up the change that is under way, and the device with it; gives the error to report."""
+        with self._lock:
+            self._given_up += 1
+            self._device_state = DeviceState.ERROR
+        _log.error("device lost", machine=self._machine.name, device=self._device.id, error=why)
+        return DeviceLostError(f"device {self._device.id!r} is lost: {why}")
+
+    def _ticket(self) -> int:
+        """Give what a change shows to prove that it was not given up."""
+        with self._lock:
+            return self._given_up
+
+    def _walk(self, new: DeviceState, ticket: int) -> None:
         """Go arc by arc, as the kernel does between QEMU and the driver."""
-        name, depth = self._device.id, self._device.device.depth
         for target in transition_path(self._backend.state, new, self._backend.flags):
-            arc = {"name": name, "depth": depth, "current": self._backend.state.name, "target": target.name}
-            self._machine.emit("vfio_arc_begin", **arc)
+            arc = Arc(self._backend.state, target)
+            self._begin_arc(arc)
+            failure = ""
             try:
                 self._backend.set_arc(target)
             except BaseException as error:
-                self._machine.emit("vfio_arc_end", **arc, error=str(error))
+                failure = str(error) or type(error).__name__
                 raise
-            self._machine.emit("vfio_arc_end", **arc, error="")
+            finally:
+                self._end_arc(arc, failure, ticket)
 
-    def _recover(self, recover: DeviceState, error: BaseException) -> None:
+    def _begin_arc(self, arc: Arc) -> None:
+        with self._lock:
+            self._arc = arc
+        self._emit_arc("vfio_arc_begin", arc)
+
+    def _end_arc(self, arc: Arc, failure: str, ticket: int) -> None:
+        with self._lock:
+            self._check(ticket)
+            self._arc = None
+        self._emit_arc("vfio_arc_end", arc, error=failure)
+
+    def _emit_arc(self, event: str, arc: Arc, **more: str) -> None:
+        self._machine.emit(
+            event,
+            name=self._device.id,
+            depth=self._device.device.depth,
+            current=arc.current.name,
+            target=arc.target.name,
+            **more,
+        )
+
+    def _recover(self, recover: DeviceState, error: BaseException, ticket: int) -> None:
         if recover is not DeviceState.ERROR:
             try:
-                self._walk(recover)
+                self._walk(recover, ticket)
+            except StaleChangeError:
+                raise
             except Exception as second:  # noqa: BLE001 - any failure leads to the reset
                 _log.warning(
                     "recovering failed, resetting the device",
@@ -104,15 +174,26 @@ class StateSetter:
                     error=str(second),
                 )
             else:
-                self._record(recover)
+                self._record(recover, ticket)
                 return
         try:
-            self.reset()
+            self._reset(ticket)
         except DeviceLostError as lost:
             raise DeviceLostError(f"{lost}; it was reset because of: {error}") from error
 
-    def _record(self, state: DeviceState) -> None:
-        self.device_state = state
+    def _reset(self, ticket: int) -> None:
+        try:
+            self._backend.reset()
+        except BaseException as error:
+            with self._lock:
+                self._check(ticket)
+            raise self.lose(f"its reset failed: {error}") from error
+        self._record(DeviceState.RUNNING, ticket)
+
+    def _record(self, state: DeviceState, ticket: int) -> None:
+        with self._lock:
+            self._check(ticket)
+            self._device_state = state
         self._machine.emit("vfio_migration_set_device_state", name=self._device.id, state=state.name)
         if self._device.migration_events:
             self._machine.announce(
@@ -121,6 +202,10 @@ class StateSetter:
                 qom_path=f"/machine/peripheral/{self._device.id}",
                 device_state=state.qapi,
             )
+
+    def _check(self, ticket: int) -> None:
+        if ticket != self._given_up:
+            raise StaleChangeError(f"a change of device {self._device.id!r} came back after it had been given up")
 
 
 _log = get_logger("vfio_migration.setstate")

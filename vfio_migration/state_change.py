@@ -1,7 +1,7 @@
 """What a VFIO device does when its machine starts or stops: QEMU's `vfio_vmstate_change[_prepare]`."""
 
 from vfio_migration.device import VFIODevice
-from vfio_migration.setstate import StateSetter
+from vfio_migration.setstate import StaleChangeError, StateSetter
 from vfio_migration.states import DeviceState
 from vmstate import ClockError, Machine, PassKind, RunState
 from vmstate.log import get_logger
@@ -28,11 +28,23 @@ class StateChange:
             self._setter.set_state_or_reset(new)
         except ClockError:
             raise
+        except StaleChangeError:
+            return  # given up long ago; nobody waits for it
         except Exception as error:  # noqa: BLE001 - a backend may raise anything
             self._report(kind, error, state)
         self._machine.emit(
             NAMES[kind], name=self._device.id, running=int(running), reason=str(state), dev_state=new.name
         )
+
+    def give_up(self, kind: PassKind, state: RunState, seconds: float) -> None:
+        """Go on without the device: its change of this pass has taken too long."""
+        why = f"{self.what_it_does(kind)} was given up after {seconds:g} s"
+        self._report(kind, self._setter.lose(why), state)
+
+    def what_it_does(self, kind: PassKind) -> str:
+        """Say what the device is at, for people."""
+        arc = self._setter.arc
+        return f"{NAMES[kind]}{f', {arc},' if arc is not None else ''}"
 
     def _prepared(self) -> DeviceState:
         if self._setter.device_state is DeviceState.PRE_COPY:

@@ -2,6 +2,7 @@
 
 from vfio_migration.launchers import Launch, Launcher
 from vfio_migration.state_change import NAMES, StateChange
+from vfio_migration.watchdog import Watchdog
 from vmstate import BigLock, PassKind, RunState
 from vmstate.log import get_logger
 
@@ -15,17 +16,27 @@ class StateChangeThread:
       mechanism: an AssertionError.
     - Work is never lost: where no thread can be started it is done on the spot.
     - What the work raises is raised where it is joined.
-    - A Ctrl-C during the wait is raised when the thread has ended.
+    - A Ctrl-C during the wait is raised when the thread has ended; a second one leaves it behind.
+    - A launch that the watchdog gives up counts as joined; the device is lost.
 
     All is guarded by the big lock, under which brackets are opened and closed.
     """
 
-    def __init__(self, device: str, change: StateChange, launcher: Launcher, big_lock: BigLock) -> None:
+    def __init__(
+        self,
+        device: str,
+        change: StateChange,
+        launcher: Launcher,
+        big_lock: BigLock,
+        watchdog: Watchdog | None = None,
+    ) -> None:
         self._device = device
         self._change = change
         self._launcher = launcher
         self._big_lock = big_lock
+        self._watchdog = watchdog or Watchdog()
         self._launch: Launch | None = None
+        self._state = RunState.RUNNING  # that the launch was told
 
     @property
     def launched(self) -> bool:
@@ -49,6 +60,7 @@ class StateChangeThread:
             )
             launch.run()
         self._launch = launch
+        self._state = state
 
     def close(self, kind: PassKind) -> None:
         """Join it."""
@@ -58,19 +70,34 @@ class StateChangeThread:
             raise AssertionError(f"{name!r} joined, but no thread of device {self._device!r} was launched")
         if launch.name != name:
             raise AssertionError(f"{name!r} joined while {launch.name!r} runs")
-        self._join()
-        self._launch = None
-        if launch.error is not None:
-            raise launch.error
-
-    def _join(self) -> None:
-        """Wait for the thread; a Ctrl-C waits for it too, and only a second one leaves it behind."""
         try:
-            self._launcher.join()
+            in_time = self._join(kind)
         except KeyboardInterrupt:
-            self._launcher.join()
+            self._join(kind)
             self._launch = None
             raise
+        self._launch = None
+        if in_time and launch.error is not None:
+            raise launch.error
+
+    def _join(self, kind: PassKind) -> bool:
+        """Wait for the thread as the watchdog says; False if it was given up."""
+        waited = 0.0
+        for moment, last in self._watchdog.moments():
+            if self._launcher.join(moment - waited):
+                return True
+            waited = moment
+            if last:
+                self._launcher.abandon()
+                self._change.give_up(kind, self._state, moment)
+                return False
+            _log.warning(
+                "a state change takes long",
+                device=self._device,
+                change=self._change.what_it_does(kind),
+                seconds=moment,
+            )
+        return self._launcher.join()
 
 
 _log = get_logger("vfio_migration.state_change_thread")

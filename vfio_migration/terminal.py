@@ -36,7 +36,7 @@ def print_result(console: Console, result: Result) -> None:
     """Print what a run of a scenario came to."""
     for name, mode in result.modes.items():
         print_timeline(console, f"{result.scenario}, {name}", mode.typical.timeline)
-    console.print(_table(result))
+    console.print(_table(console, result))
     console.print(_verdict(result))
     for name, mode in result.modes.items():
         _print_failures(console, name, mode)
@@ -46,16 +46,16 @@ def print_timeline(console: Console, title: str, timeline: Timeline) -> None:
     """Draw the switchover: a lane for each device, and one for the ordinary handlers of each depth."""
     spans = _drawn(timeline)
     if timeline.start_ns is None or timeline.end_ns is None or not spans:
-        console.print(f"{title}: the switchover was not reached, nothing to draw", highlight=False)
+        console.print(_plain(console, f"{title}: the switchover was not reached, nothing to draw"))
         return
     lanes = _lanes(spans)
     label_width = max(len(label) for label, _ in lanes)
     width = max(_MIN_WIDTH, console.width - label_width - 3)
     total_ns = max(1, timeline.end_ns - timeline.start_ns)
     frame = "|" if _ascii(console) else "│"
-    console.print(Text(f"{title}: switchover {_ms(total_ns / 1e9)}", style="bold"))
+    console.print(_plain(console, f"{title}: switchover {_ms(total_ns / 1e9)}", style="bold"))
     for label, lane in lanes:
-        line = Text(f"{label:<{label_width}} {frame}")
+        line = _plain(console, f"{label:<{label_width}} {frame}")
         line.append_text(_bar(console, lane, timeline.start_ns, total_ns, width))
         line.append(frame)
         console.print(line, no_wrap=True, overflow="crop", crop=True)
@@ -125,8 +125,9 @@ def _drawn(timeline: Timeline) -> list[Span]:
     ]
 
 
-def _table(result: Result) -> Table:
-    table = Table(title=f"{result.scenario}: medians of {_runs(result)} run(s), in ms", title_justify="left")
+def _table(console: Console, result: Result) -> Table:
+    title = _plain(console, f"{result.scenario}: medians of {_runs(result)} run(s), in ms", style="italic")
+    table = Table(title=title, title_justify="left")
     table.add_column("")
     for name in result.modes:
         table.add_column(name, justify="right")
@@ -151,11 +152,12 @@ def _verdict(result: Result) -> Table:
 def _print_failures(console: Console, name: str, mode: ModeResult) -> None:
     for number, run in enumerate(mode.runs, start=1):
         if not run.report.completed:
-            console.print(
-                f"{name}, run {number}: migration {run.report.status}: {run.report.error}", style="red", markup=False
-            )
+            what = f"migration {run.report.status}: {run.report.error}"
         elif not run.state_intact:
-            console.print(f"{name}, run {number}: the state that arrived is not what was sent", style="red")
+            what = "the state that arrived is not what was sent"
+        else:
+            continue
+        console.print(_plain(console, f"{name}, run {number}: {what}", style="red"))
 
 
 def _runs(result: Result) -> int:
@@ -164,6 +166,11 @@ def _runs(result: Result) -> int:
 
 def _ms(seconds: float | None, unit: str = " ms") -> str:
     return "-" if seconds is None else f"{seconds * 1000:,.1f}{unit}"
+
+
+def _plain(console: Console, text: str, style: str = "") -> Text:
+    """Make text of names that anybody chose: no markup, and nothing that the encoding lacks."""
+    return Text(text.encode(console.encoding, "replace").decode(console.encoding), style=style)
 
 
 def _ascii(console: Console) -> bool:

@@ -7,7 +7,7 @@ Rules and words are those of QEMU 11.1. Importing this loads the standard librar
 from vmstate.biglock import BigLock
 from vmstate.bracket import Bracket, BracketOwner
 from vmstate.channel import Channel, ChannelClosedError, channel_pair
-from vmstate.clock import Clock, RealClock, seconds_to_ns
+from vmstate.clock import Clock, Event, Lock, RealClock, seconds_to_ns
 from vmstate.devices import Bus, Device, add_device_handler, depth_of_priority, device_priority
 from vmstate.errors import (
     BigLockError,
@@ -47,11 +47,13 @@ __all__ = [
     "DeviceNotFoundError",
     "DeviceTree",
     "DeviceTreeError",
+    "Event",
     "HandlerEntry",
     "HandlerList",
     "InOrder",
     "InvalidTransitionError",
     "LoadStream",
+    "Lock",
     "Machine",
     "Migratable",
     "MigrationEvent",

@@ -6,6 +6,7 @@ from pathlib import Path
 from vfio_migration import ALL_FLAGS, DeviceState, MockDevice, VFIODevice, VFIOMigration
 from vfio_migration.mock import Arc
 from vfio_migration.scenario import Scenario, parse_scenario
+from vfio_migration.setstate import StateSetter
 from vfio_migration.states import MigrationFlags
 from vfio_migration.timeline import Span, SpanKind, build_timeline
 from vmstate import Bus, Device, Machine, MonitorEvent, Recorder, RunState, TraceEvent, VirtualClock, add_device_handler
@@ -39,9 +40,7 @@ FEATURES = (BARE, P2P_ONLY, PRECOPY_ONLY, ALL_FLAGS)
 class Backend(MockDevice):
     """A mock that notes its arcs and resets, whose reset can fail, and which runs `on_arc` before each arc."""
 
-    def __init__(
-        self, *, flags: MigrationFlags = ALL_FLAGS, latency: float | Mapping[Arc, float] = 0.0
-    ) -> None:
+    def __init__(self, *, flags: MigrationFlags = ALL_FLAGS, latency: float | Mapping[Arc, float] = 0.0) -> None:
         super().__init__(flags=flags, latency=latency, state_size=64, precopy_size=16)
         self.asked: list[str] = []
         self.reset_error: BaseException | None = None
@@ -73,6 +72,11 @@ class Attempt:
 
     def note_error(self, error: BaseException) -> None:
         self.errors.append(error)
+
+
+def state_of(device: VFIOMigration | StateSetter) -> DeviceState:
+    """What QEMU believes of a device; a function, so that type checkers do not remember its last answer."""
+    return device.device_state
 
 
 class Rig:
@@ -129,9 +133,7 @@ class Rig:
                 action()
 
         device = Device("ordinary", self.bus_at(depth))
-        add_device_handler(
-            self.machine.handlers, device, None if prepare else act, prepare_cb=act if prepare else None
-        )
+        add_device_handler(self.machine.handlers, device, None if prepare else act, prepare_cb=act if prepare else None)
 
     def traced(self, *names: str) -> list[TraceEvent]:
         return self.recorder.select(*names)

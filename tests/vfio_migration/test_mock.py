@@ -219,9 +219,7 @@ def test_state_arrives_intact_whatever_its_size_and_however_it_is_read_and_writt
     rounds_read: bool,
 ) -> None:
     flags = ALL_FLAGS if precopy else P2P_ONLY
-    source = MockDevice(
-        flags=flags, state_size=state_size, precopy_size=precopy_size, precopy_dirty=dirty, seed=1
-    )
+    source = MockDevice(flags=flags, state_size=state_size, precopy_size=precopy_size, precopy_dirty=dirty, seed=1)
     destination = resuming(flags=flags)
     sent = b""
     if precopy:
@@ -310,7 +308,9 @@ def test_nothing_can_be_written_outside_resuming(state: DeviceState) -> None:
 
 @HARDER
 @given(
-    size=st.integers(0, 100_000), rate=st.floats(1.0, 1e9), chunks=st.lists(st.integers(1, 40_000), min_size=1, max_size=3)
+    size=st.integers(0, 100_000),
+    rate=st.floats(1.0, 1e9),
+    chunks=st.lists(st.integers(1, 40_000), min_size=1, max_size=3),
 )
 def test_reading_takes_size_over_rate_exactly(size: int, rate: float, chunks: list[int]) -> None:
     """G5, and section 7's one rounding rule."""

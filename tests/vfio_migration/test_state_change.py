@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import combinations, pairwise
 
 import pytest
 
-from tests.vfio_migration.support import BARE, FEATURES, Attempt, Backend, Rig, S
+from tests.vfio_migration.support import BARE, FEATURES, Attempt, Backend, Rig, S, state_of
 from vfio_migration import ALL_FLAGS, DeviceBusyError, DeviceState, MigrationFlags, VFIODevice, VFIOMigration
 from vfio_migration.launchers import PerChangeLauncher, make_launcher
 from vfio_migration.setstate import StateSetter
@@ -14,7 +15,7 @@ from vfio_migration.state_change import StateChange
 from vfio_migration.state_change_thread import StateChangeThread
 from vfio_migration.states import next_state
 from vfio_migration.timeline import Span, SpanKind
-from vmstate import BigLockError, Device, HandlerEntry, NestedNotificationError, PassKind, RegistrationError, RunState
+from vmstate import BigLockError, Device, NestedNotificationError, PassKind, RegistrationError, RunState
 
 PREPARE, MAIN = "vfio_vmstate_change_prepare", "vfio_vmstate_change"
 MS = 1_000_000
@@ -65,6 +66,18 @@ def start_or_stop(rig: Rig, running: bool) -> None:
         rig.machine.stop()
 
 
+@contextmanager
+def without_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have the system refuse every thread."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        yield
+
+
 def ready(rig: Rig, running: bool) -> None:
     """Have the machine stopped if it is to be started, and live if it is to be stopped; forget how that went."""
     rig.machine.start()
@@ -82,7 +95,7 @@ def test_prepare_goes_to_p2p_by_where_the_device_is(begin: DeviceState, running:
     changes = Changes(begin=begin)
     changes.change(PassKind.PREPARE, running, RunState.RUNNING if running else RunState.PAUSED)
     expected = S.PRE_COPY_P2P if begin is S.PRE_COPY else S.RUNNING_P2P
-    assert changes.setter.device_state is changes.backend.state is expected
+    assert state_of(changes.setter) is changes.backend.state is expected
 
 
 @pytest.mark.parametrize("flags", FEATURES)
@@ -91,7 +104,7 @@ def test_main_of_a_start_goes_to_running_from_everywhere(flags: MigrationFlags, 
     for begin in having(flags):
         changes = Changes(flags, begin)
         changes.change(PassKind.MAIN, True, state)
-        assert changes.setter.device_state is changes.backend.state is S.RUNNING
+        assert state_of(changes.setter) is changes.backend.state is S.RUNNING
 
 
 @pytest.mark.parametrize("flags", FEATURES)
@@ -103,16 +116,16 @@ def test_main_of_a_stop_goes_to_stop_copy_only_out_of_pre_copy_and_into_a_migrat
         changes = Changes(flags, begin)
         changes.change(PassKind.MAIN, False, state)
         saves = begin in (S.PRE_COPY, S.PRE_COPY_P2P) and state in ("finish-migrate", "paused")
-        assert changes.setter.device_state is changes.backend.state is (S.STOP_COPY if saves else S.STOP)
+        assert state_of(changes.setter) is changes.backend.state is (S.STOP_COPY if saves else S.STOP)
 
 
 def test_a_change_that_fails_resets_the_device_and_then_main_takes_it_to_stop() -> None:
     changes = Changes(begin=S.PRE_COPY)
     changes.backend.fail(S.PRE_COPY, S.PRE_COPY_P2P)
     changes.change(PassKind.PREPARE, False, RunState.FINISH_MIGRATE)
-    assert changes.setter.device_state is S.RUNNING
+    assert state_of(changes.setter) is S.RUNNING
     changes.change(PassKind.MAIN, False, RunState.FINISH_MIGRATE)
-    assert changes.setter.device_state is S.STOP
+    assert state_of(changes.setter) is S.STOP
     assert changes.backend.asked == ["PRE_COPY_P2P", "reset", "RUNNING_P2P", "STOP"]
 
 
@@ -192,7 +205,7 @@ def test_whatever_a_backend_raises_counts_as_the_device_s_error(parallel: bool) 
     rig.machine.begin_attempt(attempt)
     rig.machine.stop()
     assert [type(error) for error in attempt.errors] == [ZeroDivisionError] * 2
-    assert migration.device_state is S.RUNNING
+    assert state_of(migration) is S.RUNNING
 
 
 # H4:
@@ -229,16 +242,13 @@ def test_prepare_s_thread_is_joined_before_main_s_is_launched(running: bool) -> 
 
 @pytest.mark.parametrize("flags", FEATURES)
 @parallel_or_not
-def test_start_and_stop_bring_a_device_with_any_features_there_and_back(
-    parallel: bool, flags: MigrationFlags
-) -> None:
+def test_start_and_stop_bring_a_device_with_any_features_there_and_back(parallel: bool, flags: MigrationFlags) -> None:
     rig = Rig()
     migration = rig.add("vf0", Backend(flags=flags), parallel=parallel)
     for _ in range(2):
-        rig.machine.start()
-        assert migration.device_state is S.RUNNING
-        rig.machine.stop()
-        assert migration.device_state is S.STOP
+        for change, state in ((rig.machine.start, S.RUNNING), (rig.machine.stop, S.STOP)):
+            change()
+            assert state_of(migration) is state
 
 
 # H5:
@@ -267,9 +277,8 @@ class Busy(Rig):
         begin = self.clock.now()
         start_or_stop(self, running)
         self.took = self.clock.now() - begin
-        targets = ("RUNNING_P2P",)
         spans = self.spans()
-        prepare = [each for each in spans if each.detail == "prepare" or each.detail.endswith(targets)]
+        prepare = [each for each in spans if each.detail == "prepare" or each.detail.endswith("RUNNING_P2P")]
         return prepare, [each for each in spans if each not in prepare]
 
 
@@ -410,7 +419,7 @@ def test_the_work_is_done_by_daemon_threads() -> None:
     rig.add("vf0", backend)
     rig.machine.start()
     rig.machine.stop()
-    assert len(threads) == 4 - 2  # a start from RUNNING by RUNNING_P2P and back needs two arcs, so has two
+    assert len(threads) == 4  # prepare and main, twice
     assert all(type(thread) is threading.Thread and thread.daemon for thread in threads)
 
 
@@ -423,12 +432,7 @@ def test_without_threads_the_work_is_done_on_the_spot_with_a_warning(
     devices = [rig.add(name, Backend(latency=0.100)) for name in ("vf0", "vf1")]
     ready(rig, running)
     begin = rig.clock.now()
-
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+    with without_threads(monkeypatch):
         start_or_stop(rig, running)
     assert {each.device_state for each in devices} == {S.RUNNING if running else S.STOP}
     assert rig.clock.now() - begin == 2 * (100 + 100 + 10) * MS  # slower, never lost
@@ -448,15 +452,10 @@ def test_an_error_of_work_done_on_the_spot_is_reported_as_any_other(monkeypatch:
     backend.fail(S.RUNNING_P2P, S.STOP)
     attempt = Attempt()
     rig.machine.begin_attempt(attempt)
-
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+    with without_threads(monkeypatch):
         rig.machine.stop()
     assert len(attempt.errors) == 1
-    assert migration.device_state is S.RUNNING
+    assert state_of(migration) is S.RUNNING
 
 
 @pytest.mark.parametrize("kind", PassKind)
@@ -489,12 +488,10 @@ def test_a_bracket_that_has_lost_one_place_sits_the_pass_out(running: bool, whic
     rig = Rig()
     rig.add("vf0")
     ready(rig, running)
-    places: list[HandlerEntry] = [entry for entry in rig.machine.handlers if entry.name == "vf0"]
-    rig.machine.handlers.add(
-        prepare_cb=lambda running, state: places[which].remove(), priority=-1 if running else 2**40
-    )
+    places = [entry for entry in rig.machine.handlers if entry.name == "vf0"]
+    rig.machine.handlers.add(lambda running, state: places[which].remove(), priority=-1 if running else 2**40)
     start_or_stop(rig, running)
-    assert rig.traced(PREPARE, MAIN) == []
+    assert [event.name for event in rig.traced(PREPARE, MAIN)] == [PREPARE]
     assert launched() == []
 
 
@@ -512,7 +509,7 @@ def test_a_parked_thread_is_a_way_too() -> None:
     migration = VFIOMigration(rig.machine, VFIODevice(Device("vf0", rig.bus), Backend()), threads="parked")
     rig.machine.start()
     rig.machine.stop()
-    assert migration.device_state is S.STOP
+    assert state_of(migration) is S.STOP
     assert {event.thread for event in rig.traced(MAIN)} == {f"{MAIN} vf0"}
     migration.close()
 
@@ -537,7 +534,7 @@ def test_closing_is_refused_while_a_thread_of_the_device_runs(running: bool, pre
     start_or_stop(rig, running)
     assert len(refusals) == 1
     assert "'vf0'" in refusals[0]
-    assert migration.device_state is (S.RUNNING if running else S.STOP)
+    assert state_of(migration) is (S.RUNNING if running else S.STOP)
     migration.close()
 
 
@@ -550,13 +547,13 @@ def test_closing_from_another_thread_waits_for_the_end_of_the_change() -> None:
         migration.close()
         closed_at.append(rig.clock.now())
 
+    threads: list[threading.Thread] = []
+    rig.on_handler(lambda: threads.append(rig.clock.start_thread(close, "closer")), prepare=True)
     with rig.clock.taking_part():
-        rig.on_handler(lambda: threads.append(rig.clock.start_thread(close, "closer")), prepare=True)
-        threads: list[threading.Thread] = []
         rig.machine.start()
         rig.clock.join(threads[0])
     assert closed_at == [20 * MS]
-    assert migration.device_state is S.RUNNING
+    assert state_of(migration) is S.RUNNING
 
 
 def test_closing_is_refused_while_the_machine_migrates() -> None:
@@ -577,13 +574,13 @@ def test_closing_removes_entries_and_notifier_and_a_second_time_does_nothing(par
     with rig.add("vf0", backend, parallel=parallel) as migration:
         assert rig.machine.migratables == (migration,)
         assert len(rig.machine.handlers) == (2 if parallel else 1)
-    assert rig.machine.migratables == ()
+    assert len(rig.machine.migratables) == 0
     assert list(rig.machine.handlers) == []
     migration.close()
     rig.machine.start()
     rig.machine.stop()
     assert backend.asked == []
-    assert migration.device_state is backend.state
+    assert state_of(migration) is backend.state
 
 
 @parallel_or_not
@@ -593,15 +590,15 @@ def test_a_device_that_was_closed_can_be_registered_again_and_begins_in_running(
     first = rig.add("vf0", backend, parallel=parallel)
     rig.machine.start()
     rig.machine.stop()
-    assert first.device_state is S.STOP
+    assert state_of(first) is S.STOP
     first.close()
     second = VFIOMigration(rig.machine, first.vfio_device)
     first.close()  # is over, and takes nothing from the second
     assert rig.machine.migratables == (second,)
-    assert second.device_state is backend.state is S.RUNNING
+    assert state_of(second) is S.RUNNING
     rig.machine.start()
     rig.machine.stop()
-    assert second.device_state is backend.state is S.STOP
+    assert state_of(second) is backend.state is S.STOP
 
 
 def test_registering_is_refused_for_a_taken_id_and_for_a_backend_of_another_device() -> None:
@@ -640,9 +637,7 @@ def attempts(rig: Rig, migration: VFIOMigration) -> dict[str, Callable[[], objec
 
 
 @pytest.mark.parametrize("threads", [True, False], ids=["in its thread", "on the spot"])
-@pytest.mark.parametrize(
-    "what", ["lock", "start", "stop", "shutdown", "notify", "set_run_state", "close", "register"]
-)
+@pytest.mark.parametrize("what", ["lock", "start", "stop", "shutdown", "notify", "set_run_state", "close", "register"])
 def test_from_a_state_change_thread_the_machine_cannot_be_touched(
     monkeypatch: pytest.MonkeyPatch, what: str, threads: bool
 ) -> None:
@@ -658,13 +653,7 @@ def test_from_a_state_change_thread_the_machine_cannot_be_touched(
         refused.append((type(caught.value), str(caught.value), rig.clock.now() - before))
 
     backend.on_arc = on_arc
-
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patch:
-        if not threads:
-            patch.setattr(threading.Thread, "start", refuse)
+    with nullcontext() if threads else without_threads(monkeypatch):
         rig.machine.start()
     assert len(refused) == 2  # to RUNNING_P2P, and to RUNNING
     for kind, message, waited in refused:
@@ -672,11 +661,11 @@ def test_from_a_state_change_thread_the_machine_cannot_be_touched(
         assert "vm" in message
         assert waited == 0
     assert rig.machine.run_state is RunState.RUNNING
-    assert migration.device_state is S.RUNNING
+    assert state_of(migration) is S.RUNNING
     assert rig.machine.migratables == (migration,)
     backend.on_arc = lambda: None
     rig.machine.stop()  # the lock is free, and the calling thread is barred no more
-    assert migration.device_state is S.STOP
+    assert state_of(migration) is S.STOP
 
 
 def test_a_backend_that_lets_the_refusal_through_fails_as_any_device_does() -> None:
@@ -689,7 +678,7 @@ def test_a_backend_that_lets_the_refusal_through_fails_as_any_device_does() -> N
     rig.machine.start()
     assert [type(error) for error in attempt.errors] == [BigLockError]
     assert rig.machine.run_state is RunState.RUNNING
-    assert migration.device_state is S.RUNNING
+    assert state_of(migration) is S.RUNNING
 
 
 def test_from_a_serial_handler_start_and_stop_are_refused_as_nested() -> None:
@@ -714,6 +703,11 @@ def test_a_state_change_thread_may_touch_another_machine() -> None:
     rig, other = Rig(), Rig()
     backend = Backend()
     rig.add("vf0", backend)
-    backend.on_arc = lambda: (other.machine.start(), other.machine.stop())
+
+    def on_arc() -> None:
+        other.machine.start()
+        other.machine.stop()
+
+    backend.on_arc = on_arc
     rig.machine.start()
     assert other.machine.run_state is RunState.PAUSED

@@ -21,7 +21,7 @@ PRE_COPY_P2P  -      RUNNING_P2P  RUNNING_P2P  STOP_COPY     RUNNING_P2P  RUNNIN
 """
 _COLUMNS, *_ROWS = (line.split() for line in _TABLE.strip().splitlines())
 _NEXT = {
-    (S[row[0]], S[column]): None if cell == "-" else S[cell]
+    (DeviceState[row[0]], DeviceState[column]): None if cell == "-" else DeviceState[cell]
     for row in _ROWS
     for column, cell in zip(_COLUMNS, row[1:], strict=True)
 }
@@ -55,9 +55,7 @@ def test_the_cases_are_all_256() -> None:
 
 
 @pytest.mark.parametrize(("current", "target", "flags"), CASES)
-def test_next_state_answers_as_the_kernel(
-    current: DeviceState, target: DeviceState, flags: MigrationFlags
-) -> None:
+def test_next_state_answers_as_the_kernel(current: DeviceState, target: DeviceState, flags: MigrationFlags) -> None:
     following = expected(current, target, flags)
     if following is not None:
         assert next_state(current, target, flags) is following

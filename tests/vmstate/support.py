@@ -115,6 +115,11 @@ def noting(log: list[str], text: str, *actions: Callable[[], object]) -> Callbac
     return callback
 
 
+def returning(result: int) -> Callable[[bool, RunState], int]:
+    """A cb_ret that returns this."""
+    return lambda _running, _state: result
+
+
 def raising(error: BaseException) -> Callable[[], object]:
     def action() -> None:
         raise error

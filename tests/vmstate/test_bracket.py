@@ -1,9 +1,9 @@
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
-from tests.vmstate.support import kinds, noting, raising
+from tests.vmstate.support import Task, kinds, noting, raising
 from vmstate import Bracket, Bus, Device, HandlerEntry, HandlerList, PassKind, RunState, add_device_handler
 
 Action: TypeAlias = Callable[[], object]
@@ -212,8 +212,9 @@ def test_h7_a_bracket_of_which_only_the_first_place_was_between_sits_that_pass_o
 
 def test_h7_a_bracket_that_was_added_in_time_for_both_places_takes_part_in_that_pass(scene: Scene) -> None:
     """E5 calls both entries, so both places are there when the pass meets the bracket: no reason to sit out."""
-    scene.before(once(scene.bracket))
-    scene.before()  # the settled next, before both places
+    adding = once(scene.bracket)  # done by whichever comes first: the other is its next, before both places
+    for _ in range(2):
+        scene.before(adding)
     assert scene.notify() == ["before", "before", "open main", "close main"]
 
 
@@ -240,6 +241,27 @@ def test_h7_a_place_that_was_missing_before_the_pass_began_is_a_bug_not_a_pass_t
     scene.bracket()
     scene.places()[victim].remove()
     assert all("'dev'" in text for text in assertions(scene))
+
+
+@pytest.mark.parametrize("victim", [0, 1], ids=["first", "second"])
+def test_h7_a_place_that_went_in_the_prepare_pass_excuses_nothing_in_the_main_pass(scene: Scene, victim: int) -> None:
+    scene.bracket()
+    scene.before(scene.places()[victim].remove, kind=PassKind.PREPARE)
+    assert all("'dev' met" in text and "in main" in text for text in assertions(scene))
+    assert scene.short() == ["before"]
+
+
+def test_a_pass_of_another_thread_that_meets_half_of_a_new_bracket_leaves_it_out(scene: Scene) -> None:
+    class Handlers(HandlerList):
+        def add(self, *callbacks: Any, **options: Any) -> HandlerEntry:
+            entry = super().add(*callbacks, **options)
+            Task(lambda: self.notify(scene.running, scene.state)).result()
+            return entry
+
+    scene.handlers = Handlers()
+    scene.bracket()
+    assert scene.short() == []  # nothing after the first of the two, and nothing yet after the second
+    assert scene.notify() == [*PREPARED, "open main", "close main"]
 
 
 def test_h6_a_bracket_whose_second_place_was_removed_while_it_was_open_is_found_open_in_the_next_pass(

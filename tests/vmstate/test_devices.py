@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.vmstate.support import ignore, noting
+from tests.vmstate.support import ignore, noting, returning
 from vmstate import (
     Bus,
     Device,
@@ -142,7 +142,7 @@ def test_d3_a_handler_keeps_the_priority_of_the_depth_at_which_it_was_registered
 def test_a_device_handler_is_an_entry_like_any_other() -> None:
     handlers = HandlerList()
     log: list[str] = []
-    add_device_handler(handlers, Device("nic"), prepare_cb=noting(log, "prepare"), cb_ret=lambda _running, _state: 4)
+    add_device_handler(handlers, Device("nic"), prepare_cb=noting(log, "prepare"), cb_ret=returning(4))
     assert [entry.name for entry in handlers] == ["nic"]
     assert handlers.notify(False, RunState.PAUSED) == 4
     assert log == ["prepare"]

@@ -16,6 +16,7 @@ from tests.vmstate.support import (
     kinds,
     noting,
     raising,
+    returning,
     wait_for,
 )
 from vmstate import BigLock, HandlerEntry, HandlerList, NestedNotificationError, PassKind, RunState, handlers
@@ -28,14 +29,14 @@ def state_of(running: bool) -> RunState:
     return RUNNING if running else PAUSED
 
 
-# Entries (E1)
+# Entries: rule E1
 
 
 @pytest.mark.parametrize(
     ("callbacks", "error", "message"),
     [
         ({}, ValueError, "at least one callback"),
-        ({"cb": ignore, "cb_ret": lambda _running, _state: 0}, ValueError, "not both"),
+        ({"cb": ignore, "cb_ret": returning(0)}, ValueError, "not both"),
         ({"cb": 5}, TypeError, "callable"),
         ({"cb_ret": "x"}, TypeError, "callable"),
         ({"cb": ignore, "prepare_cb": 5}, TypeError, "callable"),
@@ -57,18 +58,18 @@ def test_e1_every_callback_gets_the_direction_and_the_state(running: bool) -> No
     entries = HandlerList()
     calls: list[tuple[str, bool, RunState]] = []
 
-    def returning(now_running: bool, state: RunState) -> int:
+    def with_result(now_running: bool, state: RunState) -> int:
         calls.append(("cb_ret", now_running, state))
         return 0
 
     entries.add(lambda now_running, state: calls.append(("cb", now_running, state)))
-    entries.add(cb_ret=returning, prepare_cb=lambda now_running, state: calls.append(("prepare", now_running, state)))
+    entries.add(cb_ret=with_result, prepare_cb=lambda now_running, state: calls.append(("prepare", now_running, state)))
     entries.notify(running, RunState.COLO)
     mains = ["cb", "cb_ret"] if running else ["cb_ret", "cb"]
     assert calls == [(name, running, RunState.COLO) for name in ["prepare", *mains]]
 
 
-# Order (E2, E3)
+# Order: rules E2, E3
 
 
 def test_e2_entries_are_in_ascending_priority_and_in_order_of_registration() -> None:
@@ -109,18 +110,18 @@ def test_a_list_without_entries_can_be_notified(running: bool) -> None:
     assert HandlerList().notify(running, state_of(running)) == 0
 
 
-# Failures (E4)
+# Failures: rule E4
 
 
 def test_e4_stopping_returns_the_or_of_all_results_and_starting_returns_0() -> None:
     entries = HandlerList()
     for priority, result in enumerate([1, 4, 0, 4]):
-        entries.add(cb_ret=lambda _running, _state, result=result: result, priority=priority)
+        entries.add(cb_ret=returning(result), priority=priority)
     entries.add(lambda _running, _state: 64)  # a cb's result counts for nothing
     entries.add(ignore, prepare_cb=lambda _running, _state: 64)
     assert entries.notify(False, PAUSED) == 5
     assert entries.notify(True, RUNNING) == 0
-    with entries.add(cb_ret=lambda _running, _state: -5):
+    with entries.add(cb_ret=returning(-5)):
         assert entries.notify(False, PAUSED) == -5 | 5
     assert entries.notify(False, PAUSED) == 5  # nothing is left over
 
@@ -134,11 +135,11 @@ def test_e4_an_exception_cuts_no_pass_short_and_all_are_raised_together_in_order
     entries.add(noting(log, "a"), prepare_cb=noting(log, "A", raising(errors[0])), priority=first)
     entries.add(noting(log, "b", raising(errors[1])), prepare_cb=noting(log, "B"), priority=second)
 
-    def returning(_running: bool, _state: RunState) -> int:
+    def failing(_running: bool, _state: RunState) -> int:
         log.append("c")
         raise errors[2]
 
-    entries.add(cb_ret=returning, prepare_cb=noting(log, "C"), priority=third)
+    entries.add(cb_ret=failing, prepare_cb=noting(log, "C"), priority=third)
     with pytest.raises(ExceptionGroup) as caught:
         entries.notify(running, state_of(running))
     assert list(caught.value.exceptions) == errors
@@ -191,15 +192,15 @@ def test_e4_no_kind_of_exception_ends_the_walk_early(error: BaseException) -> No
 
 def test_e4_a_cb_ret_that_returns_no_int_is_an_error_when_stopping_only() -> None:
     entries = HandlerList()
-    returning: Any = lambda _running, _state: None  # noqa: E731
-    entries.add(cb_ret=returning)
+    nothing: Any = ignore
+    entries.add(cb_ret=nothing)
     assert entries.notify(True, RUNNING) == 0
     with pytest.raises(ExceptionGroup) as caught:
         entries.notify(False, PAUSED)
     assert kinds(caught.value.exceptions) == [TypeError]
 
 
-# Entries that come and go in a pass (E5)
+# Entries that come and go in a pass: rule E5
 
 
 class Scene:
@@ -367,8 +368,9 @@ def test_e5_the_place_of_a_removed_next_counts_although_it_was_the_last(scene: S
 
 
 def test_e5_all_that_follows_may_go_at_once(scene: Scene) -> None:
-    scene.put(10, "A", lambda: [entry.remove() for entry in rest])
-    rest = [scene.put(place, "B") for place in range(20, 30)]
+    scene.put(10, "A", *(scene.remover(name) for name in "BCDE"))
+    for place, name in enumerate("BCDE", 20):
+        scene.put(place, name)
     assert scene.walk() == "A"
     assert len(scene.entries) == 1
 
@@ -502,7 +504,7 @@ def test_e5_threads_that_add_and_remove_do_not_disturb_a_walk() -> None:
     assert [entry.priority for entry in entries] == list(range(10))
 
 
-# Notifications inside notifications (E6)
+# Notifications inside notifications: rule E6
 
 
 @both_directions
@@ -564,7 +566,7 @@ def test_e6_a_notification_from_another_thread_waits_for_its_turn() -> None:
     assert log == ["first of running", "second of running", "second of paused", "first of paused"]
 
 
-# Cost (E7)
+# Cost: rule E7
 
 
 class CountingKey(int):

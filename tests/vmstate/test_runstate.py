@@ -16,7 +16,8 @@ def test_states_have_the_names_the_order_and_the_numbers_of_qapi() -> None:
 
 
 def test_a_state_is_its_name() -> None:
-    assert RunState.FINISH_MIGRATE == "finish-migrate"
+    name: str = RunState.FINISH_MIGRATE
+    assert name == "finish-migrate"
     assert RunState("finish-migrate") is RunState.FINISH_MIGRATE
 
 

@@ -2,11 +2,12 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.vmstate.support import Task, ignore, noting, raising
+from tests.vmstate.support import Task, ignore, noting, raising, returning
 from vmstate import Machine, PassKind, Recorder, RunState, StructlogSink, TraceEvent, tee
 
 
@@ -50,7 +51,7 @@ def test_a_recorder_loses_nothing_of_what_several_threads_announce() -> None:
         for number in range(200):
             recorder(event(str(number), machine))
 
-    tasks = [Task(lambda machine=machine: announce(machine)) for machine in "abcd"]
+    tasks = [Task(partial(announce, machine)) for machine in "abcd"]
     for task in tasks:
         task.result()
     for machine in "abcd":
@@ -178,5 +179,5 @@ def test_what_is_added_in_a_pass_is_traced_too() -> None:
 
 def test_a_traced_stop_returns_the_same_result() -> None:
     machine = Machine(run_state=RunState.RUNNING, trace=Recorder())
-    machine.handlers.add(cb_ret=lambda _running, _state: 6)
+    machine.handlers.add(cb_ret=returning(6))
     assert machine.stop() == 6

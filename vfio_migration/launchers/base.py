@@ -42,8 +42,12 @@ class Launcher(Protocol):
         """
         ...
 
-    def join(self) -> None:
-        """Wait until the launch that was started last has run."""
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the launch that was started last has run; False if that took more than `timeout` seconds."""
+        ...
+
+    def abandon(self) -> None:
+        """Forget the launch that was started last: its thread is nobody's any more."""
         ...
 
     def close(self) -> None:

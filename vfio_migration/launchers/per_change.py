@@ -17,11 +17,17 @@ class PerChangeLauncher:
         """Start a thread of the launch's name."""
         self._thread = self._clock.start_thread(launch.run, launch.name)
 
-    def join(self) -> None:
+    def join(self, timeout: float | None = None) -> bool:
         """Wait for its end."""
         if self._thread is not None:
-            self._clock.join(self._thread)
+            if not self._clock.join(self._thread, timeout):
+                return False
             self._thread = None
+        return True
+
+    def abandon(self) -> None:
+        """Leave the thread to itself."""
+        self._thread = None
 
     def close(self) -> None:
         """Do nothing: no thread outlives its work."""

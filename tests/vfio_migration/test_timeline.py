@@ -1,0 +1,126 @@
+import pytest
+
+from tests.vfio_migration.support import Backend, Rig, S
+from vfio_migration.timeline import Span, SpanKind, Timeline, build_timeline
+from vmstate import TraceEvent, device_priority
+
+
+def event(name: str, time_ns: int, /, *, machine: str = "source", thread: str = "main", **fields: object) -> TraceEvent:
+    return TraceEvent(time_ns, machine, thread, name, fields)
+
+
+def arc(what: str, time_ns: int, name: str = "vf0", *, machine: str = "source", thread: str = "main") -> TraceEvent:
+    fields = {"name": name, "depth": 3, "current": "RUNNING", "target": "RUNNING_P2P"}
+    return event(f"vfio_arc_{what}", time_ns, machine=machine, thread=thread, **fields)
+
+
+def handler(what: str, time_ns: int, priority: int) -> TraceEvent:
+    return event(f"handler_{what}", time_ns, handler="disk", priority=priority, kind="prepare")
+
+
+def checkpoint(name: str, time_ns: int) -> TraceEvent:
+    return event("vmstate_downtime_checkpoint", time_ns, checkpoint=name)
+
+
+def span(start_ns: int, end_ns: int) -> Span:
+    return Span(SpanKind.ARC, "vf0", "", "source", "main", 1, start_ns, end_ns)
+
+
+def test_nothing_recorded_is_an_empty_timeline() -> None:
+    timeline = build_timeline([])
+    assert timeline == Timeline((), None, None)
+    assert timeline.switchover() == ()
+
+
+def test_an_arc_is_a_span_with_its_states_and_its_device_s_depth() -> None:
+    (found,) = build_timeline([arc("begin", 10, thread="t"), arc("end", 2_000_000_010, thread="t")]).spans
+    assert found == Span(SpanKind.ARC, "vf0", "RUNNING -> RUNNING_P2P", "source", "t", 3, 10, 2_000_000_010)
+    assert found.seconds == 2.0
+
+
+@pytest.mark.parametrize(
+    ("priority", "depth"), [(0, None), (-5, None), (device_priority(0), 0), (device_priority(4, -1), 4)]
+)
+def test_a_handler_is_a_span_with_its_pass_and_the_depth_of_its_priority(priority: int, depth: int | None) -> None:
+    (found,) = build_timeline([handler("begin", 1, priority), handler("end", 4, priority)]).spans
+    assert found == Span(SpanKind.HANDLER, "disk", "prepare", "source", "main", depth, 1, 4)
+
+
+def test_saving_a_device_is_a_span() -> None:
+    name = "vfio_save_complete_precopy"
+    (found,) = build_timeline([event(f"{name}_start", 1, name="vf0"), event(name, 9, name="vf0", ret=0)]).spans
+    assert found == Span(SpanKind.SAVE, "vf0", "", "source", "main", None, 1, 9)
+
+
+def test_spans_at_the_same_time_are_told_apart_by_device_machine_and_thread() -> None:
+    ways = [("vf0", "source", "t0"), ("vf1", "source", "t0"), ("vf0", "destination", "t0"), ("vf0", "source", "t1")]
+    events = [arc("begin", n, name, machine=m, thread=t) for n, (name, m, t) in enumerate(ways)]
+    events += [arc("end", 10 + n, name, machine=m, thread=t) for n, (name, m, t) in enumerate(ways)]
+    spans = build_timeline(events).spans
+    assert [(each.name, each.machine, each.thread, each.start_ns, each.end_ns) for each in spans] == [
+        (*way, n, 10 + n) for n, way in enumerate(ways)
+    ]
+
+
+def test_spans_come_in_the_order_of_their_beginning_not_of_their_end() -> None:
+    events = [handler("begin", 1, 0), arc("begin", 2), arc("end", 3), handler("end", 4, 0)]
+    assert [each.start_ns for each in build_timeline(events).spans] == [1, 2]
+
+
+def test_what_was_never_closed_or_never_opened_is_left_out() -> None:
+    events = [arc("end", 1, "vf1"), arc("begin", 2), handler("begin", 3, 0), handler("end", 4, 0)]
+    assert [each.name for each in build_timeline(events).spans] == ["disk"]
+
+
+def test_the_switchover_is_what_lies_between_its_two_checkpoints() -> None:
+    events = [
+        arc("begin", 1, "before"),
+        arc("end", 5, "before"),
+        arc("begin", 5, "across"),
+        checkpoint("src-downtime-start", 6),
+        arc("end", 7, "across"),
+        arc("begin", 7, "inside"),
+        checkpoint("src-vm-stopped", 8),
+        arc("begin", 8, "late"),
+        arc("end", 9, "inside"),
+        checkpoint("dst-precopy-bh-vm-started", 9),
+        arc("end", 10, "late"),
+    ]
+    timeline = build_timeline(events)
+    assert (timeline.start_ns, timeline.end_ns) == (6, 9)
+    assert [each.name for each in timeline.switchover()] == ["inside"]
+    assert len(timeline.spans) == 4
+
+
+def test_a_switchover_that_began_anew_has_not_ended() -> None:
+    times = [checkpoint("src-downtime-start", 1), checkpoint("dst-precopy-bh-vm-started", 2)]
+    timeline = build_timeline([*times, checkpoint("src-downtime-start", 3)])
+    assert (timeline.start_ns, timeline.end_ns) == (3, None)
+    assert timeline.switchover() == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [
+        ((0, 2), (1, 3), True),
+        ((0, 3), (1, 2), True),
+        ((0, 1), (0, 1), True),
+        ((0, 1), (1, 2), False),  # one ends as the other begins
+        ((0, 1), (2, 3), False),
+    ],
+)
+def test_spans_overlap_if_there_was_a_moment_at_which_both_went_on(
+    one: tuple[int, int], other: tuple[int, int], overlap: bool
+) -> None:
+    assert span(*one).overlaps(span(*other)) is span(*other).overlaps(span(*one)) is overlap
+
+
+def test_a_failed_arc_is_a_span_as_long_as_it_took() -> None:
+    rig = Rig()
+    backend = Backend(latency=0.25)
+    rig.add("vf0", backend)
+    backend.fail(S.RUNNING, S.RUNNING_P2P)
+    rig.machine.start()
+    arcs = [each for each in rig.spans() if each.kind is SpanKind.ARC]
+    assert [(each.detail, each.seconds) for each in arcs] == [("RUNNING -> RUNNING_P2P", 0.25)]
+    assert arcs[0].thread == "vfio_vmstate_change_prepare vf0"
