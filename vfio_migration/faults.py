@@ -14,7 +14,7 @@ class DataFault(Enum):
     ERROR = "error"  # the call fails
     SHORT = "short"  # reading gives less than there is; not a failure, callers have to cope
     ALTERED = "altered"  # a byte is another
-    CUT = "cut"  # reading ends too early
+    CUT = "cut"  # reading ends too early, in the middle of things; of a write, everything is lost
 
 
 @dataclass

@@ -247,20 +247,7 @@ class MockDevice:
                     self._outbox.append((self._end_record(), 0))
             if not self._outbox:
                 return b""
-            fault = self._faults.meet("read") if self._state is _S.STOP_COPY else None
-            if fault is not None and fault.data is DataFault.ERROR:
-                raise _os_error(fault.errno, "reading the state")
-            if fault is not None and fault.data is DataFault.CUT:
-                self._outbox.clear()
-                return b""
-            record, carried = self._outbox.popleft()
-            if fault is not None and fault.data is DataFault.SHORT:
-                size = max(1, min(size, len(record)) // 2)
-            if len(record) > size:
-                self._outbox.appendleft((record[size:], 0))
-            record = record[:size]
-            if fault is not None and fault.data is DataFault.ALTERED:
-                record = _altered(record)
+            record, carried = self._next_record(size)
             self._bytes_read += carried
             until = self._reading_since + self._reading_ns(self._bytes_read)
         self._sleep_until(until)
@@ -389,6 +376,23 @@ class MockDevice:
         self._content()[:size] = self._random.randbytes(size)
         self._outbox.extend(self._blocks(0, size))
         self._start_reading()
+
+    def _next_record(self, size: int) -> tuple[bytes, int]:
+        """Give the next bytes to be read and how many of the state's they carry, as far as no fault is met."""
+        fault = self._faults.meet("read") if self._state is _S.STOP_COPY else None
+        wrong = fault.data if fault is not None else None
+        if fault is not None and wrong is DataFault.ERROR:
+            raise _os_error(fault.errno, "reading the state")
+        record, carried = self._outbox.popleft()
+        if wrong is DataFault.CUT:
+            self._outbox.clear()
+            return record[: len(record) // 2], carried
+        if wrong is DataFault.SHORT:
+            size = max(1, min(size, len(record)) // 2)
+        if len(record) > size:
+            self._outbox.appendleft((record[size:], 0))
+        record = record[:size]
+        return (_altered(record) if wrong is DataFault.ALTERED else record), carried
 
     def _start_reading(self) -> None:
         """Have the time that reading takes begin with the next read."""

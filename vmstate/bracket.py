@@ -11,7 +11,6 @@ from vmstate.devices import Device, add_device_handler
 from vmstate.handlers import Callback, HandlerEntry, HandlerList, PassKind
 from vmstate.runstate import RunState
 
-
 _LOWER, _HIGHER = 0, 1  # places in Bracket._entries
 
 

@@ -1,4 +1,6 @@
 import errno
+import hashlib
+import struct
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -367,6 +369,27 @@ def refused(stream: bytes) -> bool:
     except OSError as error:
         return error.errno == errno.EINVAL and device.state is S.RESUMING and device.state_hash == before
     return False
+
+
+def record(kind: int, offset: int, body: bytes) -> bytes:
+    return struct.pack(">BQI", kind, offset, len(body)) + body
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        record(1, 0, b"x"),  # a block that would be taken before the end
+        record(2, 300, bytes(32)),  # a second end
+        b"\x01",
+    ],
+)
+def test_whatever_comes_after_the_end_of_the_state_is_refused(after: bytes) -> None:
+    assert refused(stream_of(MockDevice(state_size=300, precopy_size=0)) + after)
+
+
+def test_a_block_larger_than_any_device_writes_is_refused() -> None:
+    body = bytes(16 * 1024 + 1)
+    assert refused(record(1, 0, body) + record(2, len(body), hashlib.sha256(body).digest()))
 
 
 def test_a_refused_state_shows_after_the_arc_s_latency() -> None:

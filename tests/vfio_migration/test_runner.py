@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.vfio_migration.support import small
 from vfio_migration import Migration, MigrationReport, MigrationStatus, MockDevice, migrate
-from vfio_migration.runner import PARTS, Result, run_once, run_scenario
+from vfio_migration.runner import PARTS, ModeResult, Result, run_once, run_scenario
 from vfio_migration.scenario import Scenario, load_scenario, scenario_from_data
 from vmstate import Machine, VirtualClock
 
@@ -198,6 +199,17 @@ def test_where_no_run_reached_the_switchover_there_are_no_figures(monkeypatch: p
     assert (result.speedup, result.efficiency, result.completed) == (None, None, False)
     assert {result.as_json()["modes"][mode][part] for mode in result.modes for part in PARTS} == {None}
     assert result.modes["serial"].typical is result.modes["serial"].runs[0]
+
+
+def test_the_typical_run_is_the_one_nearest_to_the_median() -> None:
+    (once,) = run(small(), "serial").modes["serial"].runs
+    runs = tuple(replace(once, report=replace(once.report, source_stop_s=seconds)) for seconds in (9.0, 1.0, 2.0, 7.0))
+    failed = replace(once, report=replace(once.report, source_stop_s=None))
+    mode = ModeResult((failed, *runs))
+    others = 0.06
+    assert mode.median("switchover_s") == about((2.0 + 7.0) / 2 + others)
+    assert mode.median("source_stop_s") == about(4.5)
+    assert ModeResult((failed, *runs[:3])).typical is runs[2]
 
 
 def test_state_that_is_not_the_source_s_is_no_completed_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from vfio_migration import (
     MockDevice,
     VFIODevice,
     VFIOMigration,
+    Watchdog,
     migrate,
 )
 from vmstate import Bus, Clock, Device, Machine, MonitorEvent, Recorder, RunState, VirtualClock
@@ -79,6 +80,7 @@ def make_pair(
     clock: Clock | None = None,
     run_state: RunState = RunState.PRELAUNCH,
     start: bool = True,
+    watchdog: Watchdog | None = None,
 ) -> Pair:
     """Build it; devices sit at depth 2 unless `depths` says otherwise."""
     clock = clock or VirtualClock()
@@ -106,7 +108,7 @@ def make_pair(
             )
             result.devices[device_id] = device
             result.mocks[device_id] = mock
-            result.migrations[device_id] = VFIOMigration(result.machine, vfio)
+            result.migrations[device_id] = VFIOMigration(result.machine, vfio, watchdog=watchdog)
         return result
 
     pair = Pair(side("src", 0, run_state), side("dst", 1000, RunState.PRELAUNCH), recorder, clock)

@@ -1,0 +1,201 @@
+"""
+Every arc of a migration on both sides, times every fault, times serial and parallel, times device features, times one
+device and all: all invariants hold, and the next migration of the pair completes. In virtual time.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.vfio_migration.live.pair import BARE, NO_P2P, NO_PRECOPY, Pair, Side, make_pair
+from vfio_migration import (
+    ALL_FLAGS,
+    DataFault,
+    DeviceState,
+    MigrationFlags,
+    MigrationStatus,
+    MockDevice,
+    VFIODevice,
+    VFIOMigration,
+    Watchdog,
+    transition_path,
+)
+from vfio_migration.testing import Invariants
+
+S = DeviceState
+Arc = tuple[DeviceState, DeviceState]
+FEATURES = {"all": ALL_FLAGS, "no precopy": NO_PRECOPY, "no p2p": NO_P2P, "bare": BARE}
+
+
+def arcs_of(side: str, flags: MigrationFlags) -> list[Arc]:
+    """Follow a device through a migration: setup, prepare and main pass, saving or loading, the clean-up."""
+    p2p, precopy = MigrationFlags.P2P in flags, MigrationFlags.PRE_COPY in flags
+    if side == "source":
+        stops = [S.RUNNING, *([S.PRE_COPY] if precopy else [])]
+        if p2p:
+            stops.append(S.PRE_COPY_P2P if precopy else S.RUNNING_P2P)
+        stops += [S.STOP_COPY] if precopy else [S.STOP, S.STOP_COPY]
+        stops.append(S.STOP)
+    else:
+        stops = [S.RUNNING, S.RESUMING, *([S.RUNNING_P2P] if p2p else []), S.RUNNING]
+    way = [stops[0]]
+    for stop in stops[1:]:
+        way += transition_path(way[-1], stop, flags)
+    return list(itertools.pairwise(way))
+
+
+FAULTS: dict[str, Callable[[MockDevice, Arc], None]] = {
+    "fails": lambda mock, arc: mock.fail(*arc),
+    "fails twice": lambda mock, arc: mock.fail(*arc, times=2),
+    "fails into ERROR": lambda mock, arc: mock.fail(*arc, into_error=True),
+    "fails, and its reset": lambda mock, arc: (mock.fail(*arc), mock.fail_reset())[0],  # type: ignore[func-returns-value]
+    "stalls for a while": lambda mock, arc: mock.stall(*arc, seconds=50.0),
+    "stalls, then fails": lambda mock, arc: (mock.stall(*arc, seconds=50.0), mock.fail(*arc))[0],  # type: ignore[func-returns-value]
+    "stalls for good": lambda mock, arc: mock.stall(*arc),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    side: str
+    features: str
+    arc: Arc
+    fault: str
+    parallel: bool
+    everybody: bool
+
+    def __str__(self) -> str:
+        way = f"{self.arc[0].name}->{self.arc[1].name}"
+        return " ".join(
+            [
+                self.side,
+                self.features,
+                way,
+                self.fault,
+                "parallel" if self.parallel else "serial",
+                "all" if self.everybody else "one",
+            ]
+        )
+
+
+def cases() -> Iterator[Case]:
+    for side, features, fault, parallel, everybody in itertools.product(
+        ("source", "destination"), FEATURES, FAULTS, (True, False), (True, False)
+    ):
+        flags = FEATURES[features]
+        if everybody and MigrationFlags.P2P not in flags:
+            continue  # such a device migrates alone: one is all
+        for arc in dict.fromkeys(arcs_of(side, flags)):
+            if fault == "stalls for good" and not (parallel and given_up_at(side, arc)):
+                continue  # nobody watches there: it would stall for good
+            yield Case(side, features, arc, fault, parallel, everybody)
+
+
+def given_up_at(side: str, arc: Arc) -> bool:
+    """Whether an arc is one of a state-change thread, whose join is watched."""
+    if side == "source":
+        return arc[1] is not S.PRE_COPY and arc not in ((S.STOP, S.STOP_COPY), (S.STOP_COPY, S.STOP))
+    # The way to RESUMING goes by these too, and is met first.
+    return arc in ((S.RESUMING, S.STOP), (S.STOP, S.RUNNING_P2P), (S.RUNNING_P2P, S.RUNNING), (S.STOP, S.RUNNING))
+
+
+CASES = list(cases())
+NUMBER = 674
+
+
+def build(case: Case) -> Pair:
+    flags = FEATURES[case.features]
+    ids = ("vf0", "vf1", "vf2") if MigrationFlags.P2P in flags else ("vf0",)
+    return make_pair(
+        ids,
+        flags=flags,
+        parallel=case.parallel,
+        depths={"vf2": 4},
+        state_size=600,
+        watchdog=Watchdog(warn_after_s=5.0, give_up_after_s=100.0),
+    )
+
+
+def replace_lost(pair: Pair) -> None:
+    """Take lost devices away, on both sides, and put new ones in their places."""
+    for name in pair.source.migrations:
+        sides = (pair.source, pair.destination)
+        if any(side.migrations[name].device_state is S.ERROR for side in sides):
+            for side in sides:
+                replace(side, name)
+
+
+def replace(side: Side, name: str) -> None:
+    old = side.migrations[name]
+    old.close()
+    side.mocks[name].release()  # a thread that was given up comes back, and changes nothing
+    side.mocks[name] = MockDevice(flags=side.mocks[name].flags, state_size=600, seed=len(name))
+    vfio = VFIODevice(old.vfio_device.device, side.mocks[name])
+    side.migrations[name] = VFIOMigration(side.machine, vfio)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_whatever_fails_nothing_is_lost(case: Case) -> None:
+    pair = build(case)
+    chosen: Side = getattr(pair, case.side)
+    for name in chosen.mocks if case.everybody else list(chosen.mocks)[-1:]:
+        FAULTS[case.fault](chosen.mocks[name], case.arc)
+    invariants = Invariants(pair.source.machine, pair.destination.machine)
+    report = pair.migrate()
+    lost = {*report.lost_devices, *report.destination_lost_devices}
+    invariants.check(report, given_up=len(lost) if case.fault == "stalls for good" else 0)
+
+    completes = case.fault == "stalls for a while" or case.arc == (S.STOP_COPY, S.STOP)
+    assert report.status is (MigrationStatus.COMPLETED if completes else MigrationStatus.FAILED)
+    assert (report.error is None) == completes
+    if case.fault in ("fails", "fails into ERROR", "stalls for a while", "stalls, then fails"):
+        assert lost == set()
+    if case.fault == "stalls for good":
+        assert lost
+
+    for side in (pair.source, pair.destination):
+        for mock in side.mocks.values():
+            mock.heal()
+    replace_lost(pair)
+    back = report.completed
+    sides = (pair.destination, pair.source) if back else (pair.source, pair.destination)
+    again = Invariants(sides[0].machine, sides[1].machine)
+    second = pair.migrate(back=back)
+    assert second.completed, second.error
+    again.check(second)
+
+
+def test_the_number_of_combinations_is_what_the_readme_says() -> None:
+    assert len(CASES) == len(set(map(str, CASES))) == NUMBER
+
+
+DATA_CASES = [
+    *(("source", fault) for fault in DataFault),
+    *(("destination", fault) for fault in DataFault if fault is not DataFault.SHORT),
+]
+
+
+@pytest.mark.parametrize("parallel", [True, False], ids=["parallel", "serial"])
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize(("side", "fault"), DATA_CASES)
+def test_whatever_happens_to_the_state_on_its_way_nothing_wrong_ever_runs(
+    side: str, fault: DataFault, features: str, parallel: bool
+) -> None:
+    flags = FEATURES[features]
+    pair = make_pair(("vf0", "vf1") if MigrationFlags.P2P in flags else ("vf0",), flags=flags, parallel=parallel)
+    if side == "source":
+        pair.source.mocks["vf0"].fail_read(fault)
+    else:
+        pair.destination.mocks["vf0"].fail_write(fault)
+    invariants = Invariants(pair.source.machine, pair.destination.machine)
+    report = pair.migrate()
+    invariants.check(report)
+    # What is altered in pre-copy's first round is dirtied, and so sent again, in its second.
+    sent_again = side == "destination" and fault is DataFault.ALTERED and MigrationFlags.PRE_COPY in flags
+    assert report.completed == (fault is DataFault.SHORT or sent_again)
+    if not report.completed:
+        for each in (pair.source, pair.destination):
+            each.mocks["vf0"].heal()
+        assert pair.migrate().completed
