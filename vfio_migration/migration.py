@@ -2,12 +2,13 @@
 
 import hashlib
 import struct
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 from vfio_migration.device import VFIODevice
 from vfio_migration.errors import DeviceBusyError, DeviceLostError, StreamError, VFIOMigrationError
-from vfio_migration.launchers import DEFAULT, make_launcher
+from vfio_migration.launchers import DEFAULT, WAYS, make_launcher
 from vfio_migration.setstate import StateSetter
 from vfio_migration.state_change import StateChange
 from vfio_migration.state_change_thread import StateChangeThread
@@ -43,14 +44,17 @@ class VFIOMigration:
     Registers a VFIO device with its machine: its handlers, its notifier and its state.
 
     Made for a machine and a `VFIODevice`; `close`, or the end of the context, takes the device away again.
-    `threads` says how a state-change thread comes about, `watchdog` what happens if it takes long (nothing
-    unless given). A device begins in RUNNING.
+    `threads` says how a state-change thread comes about: "per-change", a new one at each launch, or "parked", one
+    that waits for the next launch as long as the device is registered. `watchdog` says what happens if it takes
+    long (nothing unless given). A device begins in RUNNING.
 
     Raises:
         RegistrationError: the machine has a device of this id, or is being migrated; or the backend drives
             another device.
         BigLockError: made in a state-change thread.
         ValueError: `threads` names no way to have threads.
+        RuntimeError: `threads` is "parked", and the system has no thread for it.
+        OSError: the device had to be reset first, and that failed.
 
     """
 
@@ -66,23 +70,24 @@ class VFIOMigration:
         self.vfio_device = vfio_device
         self._setter = StateSetter(machine, vfio_device)
         change = StateChange(machine, vfio_device, self._setter)
-        launcher = make_launcher(threads, machine.clock)
-        self._thread = StateChangeThread(vfio_device.id, change, launcher, machine.big_lock, watchdog)
-        self._launcher = launcher
         self._closed = False
         # Of the migration under way; guarded by the big lock or handed on with it.
         self._digest = hashlib.sha256()
         self._state_complete = False
-        with machine.big_lock:
+        with machine.big_lock, ExitStack() as undo:
             vfio_device.backend.bind(machine.clock)
-            try:
-                machine.register(self)
-            except BaseException:
-                vfio_device.backend.unbind()
-                raise
+            undo.callback(vfio_device.backend.unbind)
+            machine.register(self)
+            undo.callback(machine.unregister, self)
             if vfio_device.backend.state is not DeviceState.RUNNING:
                 vfio_device.backend.reset()  # as when the kernel opens a device
+            # A device that changes serially needs no thread to be kept for it.
+            way = threads if vfio_device.migration_parallel_states or threads not in WAYS else DEFAULT
+            self._launcher = make_launcher(way, machine.clock, vfio_device.id)
+            undo.callback(self._launcher.close)
+            self._thread = StateChangeThread(vfio_device.id, change, self._launcher, machine.big_lock, watchdog)
             self._registered = self._register_handlers(change)
+            undo.pop_all()
 
     @property
     def id(self) -> str:

@@ -31,6 +31,7 @@ from vmstate import (
     RunState,
     TraceSink,
     add_device_handler,
+    depth_of_priority,
     parse_qtree,
 )
 
@@ -425,6 +426,11 @@ def _handler_specs(key: str, handler: _Handler, tree: DeviceTree, places: dict[i
     for name, seconds in times.items():
         _check_seconds(f"{key}.{name.removesuffix('_s')}", seconds)
     if handler.priority is not None:
+        if depth_of_priority(handler.priority) is not None:
+            raise _BadValueError(
+                f"{key}.priority: expected a plain priority, near 0; {handler.priority} is one of devices: "
+                "give `devices` or `types`, and the handler gets the depth of the device"
+            )
         name = handler.name or f"priority {handler.priority}"
         return [HandlerSpec(name, PLAIN, None, handler.priority, **times)]
     if handler.devices is not None:

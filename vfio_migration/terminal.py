@@ -61,15 +61,22 @@ def print_timeline(console: Console, title: str, timeline: Timeline) -> None:
         console.print(line, no_wrap=True, overflow="crop", crop=True)
     axis = f"0{_ms(total_ns / 1e9):>{width - 1}}"
     console.print(Text(f"{'':<{label_width}}  {axis}", style="dim"))
-    legend = Text()
-    drawn = {_mark(span) for span in spans}
-    for mark, meaning in _LEGEND:
-        if mark in drawn:
-            unicode, plain, style = _MARKS[mark]
-            legend.append((plain if _ascii(console) else unicode) * 2, style=style)
-            legend.append(f" {meaning}   ")
-    console.print(legend)
+    _print_legend(console, {_mark(span) for span in spans})
     console.print()
+
+
+def _print_legend(console: Console, drawn: set[str]) -> None:
+    line = Text()
+    for mark, meaning in _LEGEND:
+        if mark not in drawn:
+            continue
+        unicode, plain, style = _MARKS[mark]
+        entry = Text.assemble(((plain if _ascii(console) else unicode) * 2, style), f" {meaning}   ")
+        if len(line) + len(entry) > console.width:
+            console.print(line)
+            line = Text()
+        line.append_text(entry)
+    console.print(line)
 
 
 def _lanes(spans: list[Span]) -> list[tuple[str, list[Span]]]:
@@ -121,7 +128,8 @@ def _drawn(timeline: Timeline) -> list[Span]:
     return [
         span
         for span in spans
-        if span.kind is not SpanKind.HANDLER or (span.name not in devices and span.seconds >= _SHORTEST_S)
+        if (span.kind is not SpanKind.HANDLER and span.seconds > 0)
+        or (span.name not in devices and span.seconds >= _SHORTEST_S)
     ]
 
 

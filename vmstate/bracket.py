@@ -8,6 +8,7 @@ first, stopping, the higher one (adjust +1). Whoever owns a bracket only knows *
 from typing import Protocol
 
 from vmstate.devices import Device, add_device_handler
+from vmstate.errors import RegistrationError
 from vmstate.handlers import Callback, HandlerEntry, HandlerList, PassKind
 from vmstate.runstate import RunState
 
@@ -51,9 +52,18 @@ class Bracket:
         self._entries = (lower, higher)
 
     def remove(self) -> None:
-        """Take both entries out."""
-        for entry in self._entries:
-            entry.remove()
+        """
+        Take both entries out, waiting for a notification of another thread.
+
+        Raises:
+            RegistrationError: called from a handler between the two, so that nothing would be closed any more.
+
+        """
+        with self._handlers.big_lock:
+            if self._open_in_pass is not None and self._handlers.notifying:
+                raise RegistrationError(f"bracket of {self._name!r} is open: take it away after the notification")
+            for entry in self._entries:
+                entry.remove()
 
     def _add(self, device: Device, adjust: int, *, lower: bool, prepare: bool) -> HandlerEntry:
         return add_device_handler(

@@ -61,7 +61,9 @@ class Channel:
         rest = memoryview(data)
         while rest:
             with way.lock:
-                if way.reader_closed or way.writer_closed:
+                if way.writer_closed:
+                    raise ChannelClosedError("this side has closed the channel")
+                if way.reader_closed:
                     raise ChannelClosedError("the other side has closed the channel")
                 room = WINDOW - way.in_flight
                 if room <= 0:

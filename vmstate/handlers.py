@@ -68,7 +68,11 @@ class HandlerEntry:
         self.removed = False
 
     def remove(self) -> None:
-        """Take the entry out: it is never called again. A second time does nothing."""
+        """
+        Take the entry out: it is never called again. A second time does nothing.
+
+        A call that another thread's walk is just about to make counts as begun; hold the big lock to exclude that.
+        """
         self._handlers._remove(self)  # noqa: SLF001 - one mechanism, two ends
 
     def __enter__(self) -> Self:
@@ -182,6 +186,11 @@ class HandlerList:
         if failures:
             raise _together(failures, running, state)
         return 0 if running else result
+
+    @property
+    def notifying(self) -> bool:
+        """Whether a notification is under way; to be asked by the holder of the big lock."""
+        return self._notifying
 
     def refuse_nested(self, what: str) -> None:
         """

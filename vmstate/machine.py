@@ -42,6 +42,7 @@ class Machine:
         self._run_state = RunState(run_state)
         self._was_suspended = self._run_state is RunState.SUSPENDED
         self._autostart = True  # in `inmigrate`: whether to run once the migration is in
+        self._resuming = False
         self._attempt: Attempt | None = None
         self._migratables: dict[str, Migratable] = {}
 
@@ -87,7 +88,7 @@ class Machine:
         with self._changing("start"):
             if self._run_state is RunState.INMIGRATE:
                 self._autostart = True
-            elif not self._run_state.live:
+            elif not self._run_state.live and not self._resuming:
                 reason = _START_REFUSED.get(self._run_state)
                 if reason is not None:
                     raise StartRefusedError(
@@ -123,9 +124,11 @@ class Machine:
 
         Raises:
             InvalidTransitionError: QEMU does not allow this transition; nothing was changed.
+            NestedNotificationError: called from a handler of this machine; nothing was changed.
+            BigLockError: called from a state-change thread of this machine; nothing was changed.
 
         """
-        with self.big_lock:
+        with self._changing("set the run state of"):
             self._set(RunState(state))
 
     def prepare_incoming(self) -> None:
@@ -203,7 +206,8 @@ class Machine:
             self._attempt = None
 
     def force_stop(self, state: RunState) -> int:
-        """Stop a live machine as `stop`, and set the state of any other (QEMU's `vm_stop_force_state`)."""
+        """Stop a live machine as `stop`, and set the state of any other; raises so (QEMU's `vm_stop_force_state`)."""
+        self._refuse_live(state)
         with self._changing("stop"):
             if self._run_state.live:
                 return self._stop(state, announce=True)
@@ -215,7 +219,11 @@ class Machine:
         with self._changing("start"):
             state = RunState.SUSPENDED if self._was_suspended else RunState.RUNNING
             check_transition(self._run_state, state, self.name)
-            self.announce("RESUME")
+            self._resuming = True  # a subscriber who starts the machine asks for what is happening already
+            try:
+                self.announce("RESUME")
+            finally:
+                self._resuming = False
             self._set(state)
             self._notify(True, state)
 
@@ -246,10 +254,9 @@ class Machine:
             yield
 
     def _stop(self, state: RunState, *, announce: bool) -> int:
-        if state.live:
-            raise ValueError(f"a machine cannot be stopped with the live state '{state}'")
+        self._refuse_live(state)
         with self._changing("stop"):
-            if self._run_state is RunState.INMIGRATE:
+            if self._run_state is RunState.INMIGRATE and announce:
                 self._autostart = False
             if not self._run_state.live:
                 return 0
@@ -261,6 +268,10 @@ class Machine:
             finally:
                 if announce:
                     self.announce("STOP")
+
+    def _refuse_live(self, state: RunState) -> None:
+        if state.live:
+            raise ValueError(f"machine {self.name!r} cannot be stopped with the live state '{state}'")
 
     def _notify(self, running: bool, state: RunState) -> int:
         self.emit("vm_state_notify", running=int(running), reason=state.number, reason_str=str(state))

@@ -66,6 +66,9 @@ class Monitor:
         with self._lock:
             subscriptions = self._subscriptions.copy()
         for subscription in subscriptions:
+            with self._lock:
+                if subscription not in self._subscriptions:
+                    continue  # an earlier subscriber has cancelled it
             try:
                 subscription.subscriber(event)
             except Exception as error:  # noqa: BLE001 - whatever an embedder's code may raise

@@ -9,6 +9,7 @@ from vmstate.errors import DeviceNotFoundError, QtreeError
 
 _BUS = re.compile(r"bus: (?P<name>.*)")
 _DEVICE = re.compile(r'dev: (?P<type>.*), id "(?P<id>.*)"')
+_AROUND = ("(qemu)", "info qtree", "QEMU ")  # prompt, echo and banner of the monitor
 _STEP = 2  # QEMU indents each level by two blanks
 
 
@@ -54,7 +55,7 @@ def parse_qtree(text: str) -> DeviceTree:
     """
     Read the text that QEMU's monitor prints for `info qtree`.
 
-    The monitor's prompt and its echo of the command may stand around it. Properties are passed over.
+    The monitor's banner, its prompt and its echo of the command may stand around it. Properties are passed over.
 
     Raises:
         QtreeError: the text is something else, or was cut or edited; the message names the line.
@@ -63,7 +64,7 @@ def parse_qtree(text: str) -> DeviceTree:
     root: Bus | None = None
     # The way from the root to the line above: what stands there, and how far it is indented.
     above: list[tuple[int, Bus | Device]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
         content = line.strip()
         indent = len(line) - len(line.lstrip())
         if content.startswith("bus: "):
@@ -84,7 +85,7 @@ def parse_qtree(text: str) -> DeviceTree:
             if not isinstance(bus, Bus):
                 raise QtreeError(f"line {number}: device {match['type']!r} must sit on a bus, stands below a device")
             above.append((indent, Device(match["id"], bus, match["type"])))
-        elif content and not above and not content.startswith(("(qemu)", "info qtree")):
+        elif content and not above and not content.startswith(_AROUND):
             raise QtreeError(f"line {number}: expected 'bus: NAME' as `info qtree` prints first, got {content[:60]!r}")
     if root is None:
         raise QtreeError("no line 'bus: NAME' in the text: expected what the monitor prints for `info qtree`")

@@ -210,7 +210,7 @@ class VirtualClock:
             for joiner in list(task.joiners):
                 self._wake(joiner)
             self._hand_over_if_free(task)
-            if not self._tasks:
+            if all(other.idle for other in self._tasks):
                 self._broken = None  # whoever comes next finds a clock that works
 
     # How threads wait:
@@ -259,7 +259,7 @@ class VirtualClock:
                 with self._mutex:
                     if self._running is None:
                         self._hand_over()  # whoever outside could have ended the wait may be gone
-                    elif self._turns == turns and self._running is not task:
+                    elif self._turns == turns and self._running is not task and not task.idle:
                         self._break(task)
                         break
                     turns = self._turns
@@ -274,6 +274,7 @@ class VirtualClock:
         with self._mutex:
             failure = interrupt or task.error
             task.error = None
+            task.idle = False
         if failure is not None:
             raise failure
 

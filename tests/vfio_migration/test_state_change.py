@@ -497,7 +497,7 @@ def test_a_bracket_that_has_lost_one_place_sits_the_pass_out(running: bool, whic
 
 def test_there_is_a_launcher_for_each_way_that_is_offered_and_no_other() -> None:
     rig = Rig()
-    assert isinstance(make_launcher("per-change", rig.clock), PerChangeLauncher)
+    assert isinstance(make_launcher("per-change", rig.clock, "vf0"), PerChangeLauncher)
     with pytest.raises(ValueError, match=r"per-change.*got 'green'"):
         VFIOMigration(rig.machine, VFIODevice(Device("vf0", rig.bus), Backend()), threads="green")
     assert len(rig.machine.handlers) == len(rig.machine.migratables) == 0

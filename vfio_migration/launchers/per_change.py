@@ -9,7 +9,7 @@ from vmstate import Clock
 class PerChangeLauncher:
     """Starts a thread at each launch, which ends with its work."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, device: str = "") -> None:
         self._clock = clock
         self._thread: threading.Thread | None = None
 

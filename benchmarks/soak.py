@@ -1,0 +1,286 @@
+"""
+Back-and-forth migrations of random machines with random faults and cancellations; every invariant after each one.
+
+Most run in virtual time, some in real time with short latencies. Whatever happens in a migration, the next one of the
+same pair, without faults, has to complete. A violation ends the soak and names the seed that shows it again.
+
+    python benchmarks/soak.py --minutes 10 --seed 1
+"""
+
+import argparse
+import json
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vfio_migration import (
+    ALL_FLAGS,
+    DataFault,
+    DeviceState,
+    Migration,
+    MigrationFlags,
+    MigrationReport,
+    MigrationStatus,
+    MockDevice,
+    VFIODevice,
+    VFIOMigration,
+    Watchdog,
+)
+from vfio_migration.states import transition_path
+from vfio_migration.testing import (
+    Invariants,
+    count_descriptors,
+    destination_gone_at,
+    devices_of,
+    our_threads,
+    raising_handler,
+    stream_cut_at,
+)
+from vmstate import Bus, Clock, Device, Machine, RealClock, RunState, VirtualClock, add_device_handler
+
+ARCS = [
+    (current, target) for current in DeviceState for target in DeviceState if DeviceState.ERROR not in (current, target)
+]
+REAL_SHARE = 0.15  # of the machines run in real time
+CANCEL_AT = [None] * 4 + ["setup", "active", "pre-switchover", "device"]
+
+
+class Pair:
+    """Two machines with the same random devices, one of which is live."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.real = rng.random() < REAL_SHARE
+        self.clock: Clock = RealClock() if self.real else VirtualClock()
+        self.unit = 0.0002 if self.real else 0.05  # seconds that an arc takes at least
+        self.machines = Machine("left", clock=self.clock), Machine("right", clock=self.clock)
+        self.mocks: list[dict[str, MockDevice]] = [{}, {}]
+        count = rng.choice([1, 1, 2, 3, 5])
+        self.flags = {f"d{number}": self._flags(rng, alone=count == 1) for number in range(count)}
+        buses = [[Bus("main-system-bus")], [Bus("main-system-bus")]]
+        for side in (0, 1):
+            for level in range(4):
+                buses[side].append(Bus(f"b{level}", Device(f"bridge{level}", buses[side][-1])))
+        for name in self.flags:
+            place, parallel, latency = rng.randrange(5), rng.random() < 0.75, self.unit * rng.randint(0, 3)
+            for side in (0, 1):
+                device = Device(name, buses[side][place])
+                self.add(side, device, parallel=parallel, latency=latency, seed=rng.randrange(10**6))
+        for side in (0, 1):
+            for place in range(rng.randrange(3)):
+                handler = self._sleeping_handler(self.unit * rng.random())
+                add_device_handler(self.machines[side].handlers, Device("", buses[side][place], "ordinary"), handler)
+        self.live = 0
+        self.machines[0].start()
+
+    @staticmethod
+    def _flags(rng: random.Random, *, alone: bool) -> MigrationFlags:
+        flags = ALL_FLAGS
+        if rng.random() < 0.3:
+            flags &= ~MigrationFlags.PRE_COPY
+        if alone and rng.random() < 0.5:
+            flags &= ~MigrationFlags.P2P
+        return flags
+
+    def _sleeping_handler(self, seconds: float) -> Any:
+        def handler(running: bool, state: RunState) -> None:
+            self.clock.sleep(seconds)
+
+        return handler
+
+    def add(self, side: int, device: Device, *, parallel: bool, latency: float, seed: int) -> None:
+        """Put a device into a machine."""
+        mock = MockDevice(flags=self.flags[device.id], latency=latency, state_size=3000, seed=seed, precopy_size=1000)
+        self.mocks[side][device.id] = mock
+        vfio = VFIODevice(device, mock, migration_parallel_states=parallel)
+        watchdog = Watchdog(give_up_after_s=0.5 if self.real else 100.0)
+        VFIOMigration(self.machines[side], vfio, watchdog=watchdog)
+
+    def migrate(self, **options: Any) -> tuple[Invariants, MigrationReport]:
+        """Migrate from the live machine to the other."""
+        source, destination = self.machines[self.live], self.machines[1 - self.live]
+        invariants = Invariants(source, destination)
+        migration = Migration(source, destination, **options)
+        with self.clock.taking_part():
+            migration.start()
+            report = migration.wait()
+        if report.completed:
+            self.live = 1 - self.live
+        return invariants, report
+
+    def replace_lost(self) -> None:
+        """Take lost devices away, on both sides, and put new ones in their places."""
+        lost = {each.id for machine in self.machines for each in devices_of(machine) if _lost(each)}
+        for side, machine in enumerate(self.machines):
+            for old in devices_of(machine):
+                if old.id in lost:
+                    old.close()
+                    self.mocks[side][old.id].release()
+                    self.add(side, old.vfio_device.device, parallel=True, latency=self.unit, seed=side)
+
+
+def _lost(device: VFIOMigration) -> bool:
+    return device.device_state is DeviceState.ERROR
+
+
+def arrange_faults(rng: random.Random, pair: Pair) -> Counter[str]:
+    """Arrange none, one or some faults; gives what kinds."""
+    kinds: Counter[str] = Counter()
+    for _ in range(rng.choice([0, 1, 1, 1, 2, 4])):
+        side = rng.randrange(2)
+        name = rng.choice(list(pair.flags))
+        mock = pair.mocks[side][name]
+        current, target = rng.choice(
+            [arc for arc in ARCS if _is_arc(*arc, mock.flags)],
+        )
+        kind = rng.choice(["fail", "fail", "error", "stall", "reset", "read", "write", "chance", "handler"])
+        kinds[kind] += 1
+        if kind == "fail":
+            mock.fail(current, target, times=rng.randint(1, 2))
+        elif kind == "error":
+            mock.fail(current, target, into_error=True)
+        elif kind == "stall":
+            mock.stall(current, target, seconds=pair.unit * rng.randint(1, 4))
+        elif kind == "reset":
+            mock.fail(current, target)
+            mock.fail_reset()
+        elif kind == "read":
+            mock.fail_read(rng.choice(list(DataFault)))
+        elif kind == "write":
+            mock.fail_write(rng.choice([DataFault.ERROR, DataFault.ALTERED, DataFault.CUT]))
+        elif kind == "chance":
+            mock.fail(current, target, probability=0.5, seed=rng.randrange(10**6))
+        else:
+            pair.machines[side].handlers.add(raising_handler(ValueError("soak")), priority=rng.randrange(10**6))
+    return kinds
+
+
+def _is_arc(current: DeviceState, target: DeviceState, flags: MigrationFlags) -> bool:
+    try:
+        return len(transition_path(current, target, flags)) == 1
+    except OSError:
+        return False
+
+
+def options_of(rng: random.Random) -> tuple[dict[str, Any], str]:
+    """Choose how to migrate: cancelled somewhere, over a connection that breaks, or as usual."""
+    at = rng.choice(CANCEL_AT)
+    options: dict[str, Any] = {"pause_before_switchover": at == "pre-switchover" or rng.random() < 0.1}
+    what = "cancel" if at else ""
+
+    def steer(migration: Migration, status: MigrationStatus) -> None:
+        if status == at:
+            migration.cancel()
+        elif status is MigrationStatus.PRE_SWITCHOVER:
+            migration.continue_()
+
+    options["on_status"] = steer
+    if rng.random() < 0.15:
+        make = rng.choice([stream_cut_at, destination_gone_at])
+        options["sockets"] = make(rng.randrange(6000))
+        what += " " + make.__name__
+    return options, what
+
+
+def one_round(seed: int, figures: Counter[str]) -> None:
+    """Migrate one random pair a few times, with faults and without."""
+    rng = random.Random(seed)
+    pair = Pair(rng)
+    figures["real time" if pair.real else "virtual time"] += 1
+    for _ in range(rng.randint(1, 4)):
+        faults = arrange_faults(rng, pair)
+        options, what = options_of(rng)
+        invariants, report = pair.migrate(**options)
+        invariants.check(report)
+        figures["migrations"] += 1
+        figures[str(report.status)] += 1
+        figures["with faults"] += bool(faults)
+        figures["faults"] += faults.total()
+        figures["cancelled or cut"] += bool(what)
+        figures["devices lost"] += len(report.lost_devices) + len(report.destination_lost_devices)
+        for mock in (*pair.mocks[0].values(), *pair.mocks[1].values()):
+            mock.heal()
+        pair.replace_lost()
+        for machine in pair.machines:
+            for entry in [each for each in machine.handlers if each.name == ""]:
+                entry.remove()  # those that raise
+        invariants, report = pair.migrate()
+        if not report.completed:
+            raise AssertionError(f"without faults, the next migration is {report.status}: {report.error!r}")
+        invariants.check(report)
+        figures["migrations"] += 1
+        figures[str(report.status)] += 1
+
+
+def resident_mib() -> float:
+    """Give the process's resident memory, in MiB; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return 0.0
+    line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def main() -> None:
+    """Soak for so long and print figures; exit status 1 if an invariant was violated."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the first round (default %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there")
+    options = parser.parse_args()
+    figures: Counter[str] = Counter()
+    start = time.monotonic()
+    seed = options.seed
+    violations = 0
+    samples: dict[str, dict[str, float]] = {}
+    warm_up_s = min(60.0, options.minutes * 60 / 2)
+    while time.monotonic() - start < options.minutes * 60:
+        try:
+            one_round(seed, figures)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the seed is what counts
+            violations += 1
+            print(f"violation with --seed {seed}: {error!r}", file=sys.stderr)
+            break
+        seed += 1
+        if "after warm-up" not in samples and time.monotonic() - start > warm_up_s:
+            samples["after warm-up"] = sample()
+    samples["at the end"] = sample()
+    show(options.minutes, figures, violations, samples)
+    if options.json:
+        result = {"figures": figures, "violations": violations, "samples": samples, "seeds": [options.seed, seed]}
+        Path(options.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    raise SystemExit(1 if violations else 0)
+
+
+def sample() -> dict[str, float]:
+    """Look at what must stay level."""
+    return {
+        "threads": threading.active_count(),
+        "of ours": len(our_threads()),
+        "descriptors": count_descriptors(),
+        "resident MiB": round(resident_mib(), 1),
+    }
+
+
+def show(minutes: float, figures: Counter[str], violations: int, samples: dict[str, dict[str, float]]) -> None:
+    """Print the figures."""
+    table = Table(title=f"soak of {minutes:g} minute(s)")
+    table.add_column("what")
+    table.add_column("number", justify="right")
+    for name, number in sorted(figures.items()):
+        table.add_row(name, f"{number:,}")
+    table.add_row("violations", str(violations))
+    for moment, values in samples.items():
+        for name, value in values.items():
+            table.add_row(f"{name}, {moment}", f"{value:g}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
