@@ -80,7 +80,7 @@ def main() -> None:
     options = parser.parse_args()
     results = []
     table = Table(title=f"switchover in ms, medians of {options.runs} run(s), {options.latency_ms:g} ms an arc")
-    for column in ("devices", "serial", "parallel", "min to max", "bound", "parallel / bound", "speed-up"):
+    for column in ("devices", "serial", "parallel", "min", "max", "bound", "ratio", "speed-up"):
         table.add_column(column, justify="right")
     for devices in map(int, options.devices.split(",")):
         row = measure(devices, options.latency_ms / 1000, options.runs)
@@ -89,12 +89,14 @@ def main() -> None:
             str(devices),
             f"{row['serial_s'] * 1000:.1f}{'' if row['serial_measured'] else '*'}",
             f"{row['parallel_s'] * 1000:.1f}",
-            f"{row['parallel_min_s'] * 1000:.1f} to {row['parallel_max_s'] * 1000:.1f}",
+            f"{row['parallel_min_s'] * 1000:.1f}",
+            f"{row['parallel_max_s'] * 1000:.1f}",
             f"{row['bounds']['mechanism_s'] * 1000:.1f}",
             f"{row['parallel_over_bound']:.3f}",
             f"{row['speedup']:.1f}",
         )
     Console().print(table)
+    print("ratio: parallel over bound")
     if any(not row["serial_measured"] for row in results):
         print("* computed: the sum of all waits")
     if options.json:
