@@ -66,7 +66,7 @@ def test_imports_within_vmstate_go_down_only() -> None:
 
 
 def test_vmstate_knows_nothing_of_vfio_and_the_library_nothing_of_the_command_line() -> None:
-    on_top = {"cli", "terminal", "runner", "scenario", "timeline", "plan"}
+    on_top = {"cli", "terminal", "runner", "scenario", "scenario_faults", "timeline", "plan"}
     for path in (ROOT / "vmstate").glob("*.py"):
         assert not any(each.startswith("vfio_migration") for each in imports_of(path)), path
     for path in (ROOT / "vfio_migration").rglob("*.py"):

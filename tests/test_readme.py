@@ -8,7 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from vfio_migration.cli import app
+from vfio_migration.runner import run_once
 from vfio_migration.scenario import parse_scenario
+from vmstate import VirtualClock
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -64,10 +66,13 @@ def test_the_benchmarks_that_are_named_exist() -> None:
     assert all((ROOT / name).is_file() for name in named)
 
 
-def test_the_scenario_of_the_guide_can_be_used() -> None:
-    [text] = blocks((ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8"), "toml")
-    scenario = parse_scenario(text, Path("guide.toml"))
-    assert [spec.id for spec in scenario.devices] == ["vf0", "vf1"]
+def test_the_scenarios_of_the_guide_can_be_used() -> None:
+    texts = blocks((ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8"), "toml")
+    usual, failing = (parse_scenario(text, Path("guide.toml")) for text in texts)
+    assert run_once(usual, VirtualClock()).completed
+    report = run_once(failing, VirtualClock()).report
+    assert report.status == "failed"
+    assert report.destination_lost_devices == ("gpu1",)
 
 
 def test_every_link_to_a_file_leads_somewhere() -> None:

@@ -33,6 +33,13 @@ class Mode(StrEnum):
     BOTH = "both"
 
 
+class Threads(StrEnum):
+    """How a state-change thread comes about: a new one at each launch, or one that waits."""
+
+    PER_CHANGE = "per-change"
+    PARKED = "parked"
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"vfio-switchover {version('vfio-switchover')}")
@@ -53,6 +60,9 @@ def run(
     scenario: Annotated[str, typer.Argument(help="A bundled scenario's name, or the path of a TOML file.")] = "host",
     mode: Annotated[Mode, typer.Option(help="How devices change their state.")] = Mode.BOTH,
     runs: Annotated[int, typer.Option(min=1, help="Migrations in each mode; medians are shown.")] = 3,
+    threads: Annotated[
+        Threads | None, typer.Option(help="How state-change threads come about; else as the scenario says.")
+    ] = None,
     virtual: Annotated[bool, typer.Option("--virtual", help="Run in virtual time: no wait takes any.")] = False,
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write the figures there; '-': standard output.")
@@ -71,6 +81,8 @@ def run(
     except ScenarioError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
+    if threads is not None:
+        loaded = loaded.with_threads(str(threads))
     try:
         with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
             task = progress.add_task(f"migrating {loaded.name}", total=runs * len(modes))

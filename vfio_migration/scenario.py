@@ -8,19 +8,21 @@ import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from vfio_migration.device import VFIODevice
 from vfio_migration.errors import BlockedTransitionError, ScenarioError
-from vfio_migration.launchers import DEFAULT
 from vfio_migration.migration import VFIOMigration
 from vfio_migration.mock import MockDevice
 from vfio_migration.plan import PLAIN, PlannedDevice, PlannedHandler, SwitchoverPlan, plan_switchover
+from vfio_migration.scenario_faults import FaultEntry, FaultSpec
 from vfio_migration.states import DeviceState, MigrationFlags, transition_path
+from vfio_migration.watchdog import Watchdog
 from vmstate import (
     Bus,
     Clock,
@@ -56,6 +58,7 @@ class _VFIO(msgspec.Struct, forbid_unknown_fields=True):
     p2p: bool = True
     precopy: bool = True
     parallel: bool = True
+    threads: Literal["per-change", "parked"] = "per-change"
     events: bool = False
     latency: dict[str, Any] = {}
     state_size: int = 65536
@@ -76,11 +79,18 @@ class _Handler(msgspec.Struct, forbid_unknown_fields=True):
     prepare_start: float = 0.0
 
 
+class _Watchdog(msgspec.Struct, forbid_unknown_fields=True):
+    warn_after: float | None = None
+    give_up_after: float | None = None
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     tree: _Tree
     vfio: list[_VFIO]
     description: str = ""
     handlers: list[_Handler] = []
+    watchdog: _Watchdog = msgspec.field(default_factory=_Watchdog)
+    faults: list[FaultEntry] = []
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,7 @@ class DeviceSpec:
     state_size: int
     rate: float | None
     parallel: bool
+    threads: str
     events: bool
     precopy_size: int
     precopy_dirty: tuple[int, ...]
@@ -136,6 +147,8 @@ class Scenario:
     tree: "TreeSource"
     devices: tuple[DeviceSpec, ...]
     handlers: tuple[HandlerSpec, ...]
+    watchdog: Watchdog = field(default_factory=Watchdog)
+    faults: tuple[FaultSpec, ...] = ()
 
     def plan(self) -> SwitchoverPlan:
         """Plan its switchover."""
@@ -163,6 +176,10 @@ class Scenario:
         """Give the same machine with parallel changes off for every device."""
         return replace(self, devices=tuple(replace(spec, parallel=False) for spec in self.devices))
 
+    def with_threads(self, threads: str) -> "Scenario":
+        """Give the same machine with all state-change threads coming about in this way."""
+        return replace(self, devices=tuple(replace(spec, threads=threads) for spec in self.devices))
+
     def build(
         self,
         name: str,
@@ -170,9 +187,8 @@ class Scenario:
         clock: Clock | None = None,
         trace: TraceSink | None = None,
         destination: bool = False,
-        threads: str = DEFAULT,
     ) -> ScenarioMachine:
-        """Build one machine of the pair, its devices' states other than the counterpart's."""
+        """Build one machine of the pair, its devices' states other than the counterpart's, its faults arranged."""
         machine = Machine(name, clock=clock, trace=trace)
         tree = self.tree.build()
         places = list(tree)
@@ -195,8 +211,11 @@ class Scenario:
                 migration_parallel_states=spec.parallel,
                 migration_events=spec.events,
             )
-            VFIOMigration(machine, device, threads=threads)
+            VFIOMigration(machine, device, threads=spec.threads, watchdog=self.watchdog)
             mocks[spec.id] = mock
+        for fault in self.faults:
+            if fault.entry.side == ("destination" if destination else "source"):
+                fault.arrange(mocks[fault.device])
         return ScenarioMachine(machine, mocks)
 
     @staticmethod
@@ -329,7 +348,46 @@ def _resolve(file: _File, path: Path) -> Scenario:
         for number, handler in enumerate(file.handlers)
         for spec in _handler_specs(f"handlers[{number}]", handler, tree, places)
     ]
-    return Scenario(path.stem, file.description.strip(), source, tuple(devices.values()), tuple(handlers))
+    watchdog = _watchdog(file.watchdog)
+    faults = [
+        spec
+        for number, entry in enumerate(file.faults)
+        for spec in _fault_specs(f"faults[{number}]", entry, devices, watchdog)
+    ]
+    return Scenario(
+        path.stem,
+        file.description.strip(),
+        source,
+        tuple(devices.values()),
+        tuple(handlers),
+        watchdog,
+        tuple(faults),
+    )
+
+
+def _watchdog(entry: _Watchdog) -> Watchdog:
+    for name, seconds in (("warn_after", entry.warn_after), ("give_up_after", entry.give_up_after)):
+        if seconds is not None and not (_is_time(seconds) and seconds > 0):
+            raise _BadValueError(f"watchdog.{name}: expected seconds, more than 0, got {seconds}")
+    return Watchdog(entry.warn_after, entry.give_up_after)
+
+
+def _fault_specs(key: str, entry: FaultEntry, devices: Mapping[str, DeviceSpec], watchdog: Watchdog) -> list[FaultSpec]:
+    found = [spec for spec in devices.values() if fnmatchcase(spec.id, entry.device)]
+    if not found:
+        raise _BadValueError(
+            f"{key}.device: expected a pattern that a VFIO device's id matches, got {entry.device!r}; "
+            f"ids: {', '.join(devices)}"
+        )
+    if entry.kind == "stall" and entry.seconds is None and watchdog.give_up_after_s is None:
+        raise _BadValueError(f"{key}.seconds: expected how long it stalls, unless watchdog.give_up_after ends it")
+    specs = [FaultSpec(spec.id, entry) for spec in found]
+    for device, spec in zip(found, specs, strict=True):
+        try:
+            spec.arrange(MockDevice(flags=device.flags))
+        except (ValueError, OverflowError) as error:
+            raise _BadValueError(f"{key}: {error}") from error
+    return specs
 
 
 def _tree_source(tree: _Tree, path: Path) -> TreeSource:
@@ -380,6 +438,7 @@ def _device_spec(key: str, group: _VFIO, device: Device, seed: int) -> DeviceSpe
         state_size=group.state_size,
         rate=group.rate,
         parallel=group.parallel,
+        threads=group.threads,
         events=group.events,
         precopy_size=group.precopy_size,
         precopy_dirty=group.precopy_dirty,
