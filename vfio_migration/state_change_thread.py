@@ -49,6 +49,8 @@ class StateChangeThread:
         if self._launch is not None:
             raise AssertionError(f"{name!r} launched while {self._launch.name!r} runs")
         launch = Launch(name, lambda: self._change.change(kind, running, state), self._big_lock)
+        self._launch = launch
+        self._state = state
         try:
             self._launcher.start(launch)
         except (RuntimeError, MemoryError) as error:
@@ -59,8 +61,6 @@ class StateChangeThread:
                 error=str(error),
             )
             launch.run()
-        self._launch = launch
-        self._state = state
 
     def close(self, kind: PassKind) -> None:
         """Join it."""
@@ -70,15 +70,25 @@ class StateChangeThread:
             raise AssertionError(f"{name!r} joined, but no thread of device {self._device!r} was launched")
         if launch.name != name:
             raise AssertionError(f"{name!r} joined while {launch.name!r} runs")
+        interrupt = None
         try:
             in_time = self._join(kind)
-        except KeyboardInterrupt:
-            self._join(kind)
-            self._launch = None
-            raise
+        except KeyboardInterrupt as error:
+            interrupt, in_time = error, True
+        if in_time:
+            self._see_to(launch)
         self._launch = None
+        if interrupt is not None:
+            raise interrupt
         if in_time and launch.error is not None:
             raise launch.error
+
+    def _see_to(self, launch: Launch) -> None:
+        """Make sure that the work is done, also if Ctrl-C cut short the launch or the join: then nobody knows."""
+        if not launch.ended:
+            launch.run()  # does nothing if the thread has begun
+            while not launch.ended:
+                self._big_lock.clock.sleep(_LOOK_AGAIN_S)
 
     def _join(self, kind: PassKind) -> bool:
         """Wait for the thread as the watchdog says; False if it was given up."""
@@ -99,5 +109,7 @@ class StateChangeThread:
             )
         return self._launcher.join()
 
+
+_LOOK_AGAIN_S = 0.001
 
 _log = get_logger("vfio_migration.state_change_thread")

@@ -23,7 +23,7 @@ class BracketOwner(Protocol):
         ...
 
     def close(self, kind: PassKind) -> None:
-        """Close, after them; called if `open` was called in the same pass and did not raise."""
+        """Close, after them; called if `open` was called in the same pass, unless that raised an ordinary exception."""
         ...
 
 
@@ -32,8 +32,8 @@ class Bracket:
     A pair of entries at adjust -1 and +1 of a device's depth.
 
     Guarantees:
-    - In every pass, `close` follows an `open` that did not raise; all handlers at adjust 0 of the depth lie
-      in between.
+    - In every pass, `close` follows an `open` that did not fail, or that Ctrl-C cut short; all handlers at adjust 0
+      of the depth lie in between.
     - A bracket of which only one entry was there when the pass met it (a callback of that pass added
       or removed the other) sits that pass out. A bracket met in any other order is a bug in the walk:
       an AssertionError.
@@ -90,8 +90,12 @@ class Bracket:
             raise AssertionError(f"bracket of {self._name!r} met first in {kind} while it is still open")
         self._sat_out_pass = self._handlers.passes
         if self._is_there(second, kind):
-            self._owner.open(kind, running, state)
             self._open_in_pass, self._sat_out_pass = self._sat_out_pass, None
+            try:
+                self._owner.open(kind, running, state)
+            except Exception:
+                self._open_in_pass, self._sat_out_pass = None, self._open_in_pass
+                raise
 
     def _meet_second(self, kind: PassKind, first: int) -> None:
         this_pass = self._handlers.passes

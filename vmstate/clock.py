@@ -123,7 +123,12 @@ class RealClock:
         return thread
 
     def join(self, thread: threading.Thread, timeout: float | None = None) -> bool:
-        """Join for real."""
+        """
+        Join for real.
+
+        Until Python 3.13, a join that Ctrl-C interrupts takes the thread for one that has ended (bpo-45274): who
+        goes on waiting after that has to know by other means when the thread is done.
+        """
         thread.join(timeout)
         return not thread.is_alive()
 

@@ -1,7 +1,8 @@
 """A launch, and what a launcher has to do with it."""
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from vmstate import BigLock
@@ -12,21 +13,28 @@ class Launch:
     """
     One piece of work for a thread: its token, which also carries back what went wrong.
 
-    `error` is written by the thread that runs the work, and read after that thread was joined.
+    The work is done once, by whoever calls `run` first. `error` is written by that thread, and read after
+    `ended`, which is true once all is done.
     """
 
     name: str
     work: Callable[[], None]
     big_lock: BigLock
     error: BaseException | None = None
+    ended: bool = False
+    _claim: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> None:
-        """Do the work, barred from the big lock, whose holder waits for it."""
-        with self.big_lock.barred():
-            try:
+        """Do the work, barred from the big lock, whose holder waits for it; nothing if somebody has begun it."""
+        if not self._claim.acquire(blocking=False):
+            return
+        try:
+            with self.big_lock.barred():
                 self.work()
-            except BaseException as error:  # noqa: BLE001 - raised again where the thread is joined
-                self.error = error
+        except BaseException as error:  # noqa: BLE001 - raised again where the thread is joined
+            self.error = error
+        finally:
+            self.ended = True
 
 
 class Launcher(Protocol):

@@ -3,7 +3,7 @@
 import threading
 
 from vfio_migration.launchers.base import Launch
-from vmstate import Clock
+from vmstate import Clock, Lock
 
 
 class ParkedLauncher:
@@ -29,7 +29,7 @@ class ParkedLauncher:
         """Hand the parked thread a launch; it takes the launch's name."""
         if self._work is None:  # the last one was abandoned
             self._work = _Work(self._clock, self._device)
-        self._work.launch = launch
+        self._work.hand_over(launch)
         self._pending = True
         self._work.go.release()
 
@@ -61,13 +61,20 @@ class ParkedLauncher:
 class _Work:
     """What a parked thread and those who launch it share."""
 
+    done: Lock
+
     def __init__(self, clock: Clock, device: str) -> None:
+        self._clock = clock
         self.launch: Launch | None = None
         self.go = clock.lock(f"work for device {device!r}", idle=True)
-        self.done = clock.lock(f"the end of the change of device {device!r}")
         self.go.acquire()
-        self.done.acquire()
         self.thread = clock.start_thread(self._run, f"vfio_parked {device}")
+
+    def hand_over(self, launch: Launch) -> None:
+        """Give the thread a launch, with a lock of its own: a join that Ctrl-C cut short must not confuse the next."""
+        self.done = self._clock.lock(f"the end of {launch.name!r}")
+        self.done.acquire()
+        self.launch = launch
 
     def _run(self) -> None:
         thread = threading.current_thread()
@@ -76,6 +83,7 @@ class _Work:
             launch, self.launch = self.launch, None
             if launch is None:
                 return
+            done = self.done
             thread.name = launch.name
             launch.run()
-            self.done.release()
+            done.release()

@@ -81,6 +81,7 @@ class Migration:
         self._source: Source | None = None
         self._destination: Destination | None = None
         self._threads: list[threading.Thread] = []  # destination, source
+        self._over = source.clock.event("the end of the migration")
 
     @property
     def status(self) -> MigrationStatus:
@@ -134,9 +135,11 @@ class Migration:
         if self._control is None:
             raise MigrationRefusedError("the migration was not started")
         with self._clock.taking_part():
-            for thread in reversed(self._threads):
-                if not self._clock.join(thread, timeout):
-                    raise TimeoutError(f"the migration is still '{self.status}' after {timeout} s")
+            # An event rather than a join: a Ctrl-C during a join would leave it unknown whether the thread lives.
+            if not self._over.wait(timeout):
+                raise TimeoutError(f"the migration is still '{self.status}' after {timeout} s")
+            for thread in self._threads:
+                self._clock.join(thread)
         return self._report()
 
     def _prepare(self) -> None:
@@ -191,7 +194,11 @@ class Migration:
 
     def _run_source(self) -> None:
         assert self._source is not None  # noqa: S101 - set before the thread is started
-        self._source.run()
+        try:
+            self._source.run()
+            self._clock.join(self._threads[0])
+        finally:
+            self._over.set()
 
     def _announce(self, status: MigrationStatus) -> None:
         if self._on_status is not None:

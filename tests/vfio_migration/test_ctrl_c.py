@@ -1,0 +1,169 @@
+"""Ctrl-C, real signals in real time: brackets are closed, threads joined, the source runs again."""
+
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.vfio_migration.live.pair import make_pair
+from vfio_migration import DeviceState, Migration, MigrationStatus, MockDevice, VFIODevice, VFIOMigration
+from vfio_migration.testing import Invariants, our_threads
+from vmstate import BigLockError, Bus, Device, Machine, RealClock, RunState, VirtualClock, add_device_handler
+
+S = DeviceState
+LIMIT = 30.0
+
+
+def press_ctrl_c() -> None:
+    """Send the signal to the main thread, as the system does, which wakes it from whatever it waits for."""
+    ident = threading.main_thread().ident
+    assert ident is not None
+    signal.pthread_kill(ident, signal.SIGINT)
+
+
+@pytest.mark.parametrize("virtual", [True, False], ids=["virtual time", "real time"])
+def test_the_first_ctrl_c_cancels_the_migration(virtual: bool) -> None:
+    pair = make_pair(latency=0.001, rate=None, clock=VirtualClock() if virtual else RealClock())
+    invariants = Invariants(pair.source.machine, pair.destination.machine)
+
+    def interrupt(migration: Migration, status: MigrationStatus) -> None:
+        if status is MigrationStatus.PRE_SWITCHOVER:
+            press_ctrl_c()  # the main thread waits for the migration, and gets it
+
+    report = pair.migrate(pause_before_switchover=True, on_status=interrupt)
+    assert report.status is MigrationStatus.CANCELLED
+    invariants.check(report)
+    assert pair.migrate().completed
+
+
+def test_a_second_ctrl_c_leaves_at_once() -> None:
+    pair = make_pair(latency=0.001, rate=None, clock=RealClock())  # real: signals are
+    mock = pair.source.mocks["vf0"]
+    mock.stall(S.RUNNING, S.PRE_COPY)
+
+    def interrupt_twice() -> None:
+        while not mock.stalled:
+            threading.Event().wait(0.001)
+        press_ctrl_c()
+        while pair.source.machine.attempt is None or "cancelling" not in pair.source.events():
+            threading.Event().wait(0.001)
+        press_ctrl_c()
+
+    thread = threading.Thread(target=interrupt_twice)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        pair.migrate()
+    assert mock.stalled  # it did not wait for that
+    mock.release()
+    thread.join(LIMIT)
+    for each in our_threads():
+        each.join(LIMIT)
+    assert pair.source.machine.run_state is RunState.RUNNING
+    assert pair.migrate().completed
+
+
+def test_ctrl_c_while_a_machine_stops_is_raised_when_all_threads_are_joined_and_handlers_called() -> None:
+    machine = Machine()  # real: signals are
+    mocks = [MockDevice() for _ in range(3)]
+    devices = [
+        VFIOMigration(machine, VFIODevice(Device(f"vf{place}", Bus("b")), mock)) for place, mock in enumerate(mocks)
+    ]
+    machine.start()
+    called: list[RunState] = []
+    machine.handlers.add(lambda running, state: called.append(state), priority=-5)
+    add_device_handler(machine.handlers, Device("d", Bus("b")), lambda running, state: press_ctrl_c())
+    with pytest.raises(KeyboardInterrupt):
+        machine.stop()
+    assert [device.device_state for device in devices] == [S.STOP] * 3
+    assert called == [RunState.PAUSED]
+    assert our_threads() == []
+
+
+@pytest.mark.parametrize("threads", ["per-change", "parked"])
+def test_ctrl_c_while_a_thread_is_joined_waits_for_that_thread(threads: str) -> None:
+    machine = Machine()  # real: signals are
+    mock = MockDevice()
+    device = VFIOMigration(machine, VFIODevice(Device("vf0", Bus("b")), mock), threads=threads)
+    states = []
+    machine.start()
+    mock.stall(S.RUNNING_P2P, S.STOP)
+
+    def interrupt_then_release() -> None:
+        while not mock.stalled:
+            threading.Event().wait(0.001)
+        press_ctrl_c()
+        mock.release()
+
+    thread = threading.Thread(target=interrupt_then_release)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        machine.stop()
+    thread.join(LIMIT)
+    states.append(device.device_state)
+    machine.start()
+    states.append(device.device_state)
+    assert states == [S.STOP, S.RUNNING]
+    device.close()
+
+
+def test_ctrl_c_in_the_command_says_that_the_source_runs_again(tmp_path: Path) -> None:
+    scenario = tmp_path / "slow.toml"
+    scenario.write_text(
+        '[tree]\ndevices = [{ bus = "main-system-bus", id = "vf0" }]\n'
+        '[[vfio]]\ndevices = "vf0"\nlatency = { "PRE_COPY -> PRE_COPY_P2P" = 20.0 }\n'
+    )
+    # The command's own code, interrupted when the device is on the slow arc.
+    code = (
+        "import signal, threading, vfio_migration.mock as m\n"
+        "arc = m.MockDevice.set_arc\n"
+        "def set_arc(self, target):\n"
+        "    if target.name == 'PRE_COPY_P2P':\n"
+        "        self._latency = 0.01\n"
+        "        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)\n"
+        "    arc(self, target)\n"
+        "m.MockDevice.set_arc = set_arc\n"
+        "from vfio_migration.cli import app\n"
+        "app()\n"
+    )
+    command = [sys.executable, "-c", code, "run", str(scenario), "--runs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert done.returncode == 130, done.stderr
+    assert "the migration was cancelled, and its source runs again" in done.stderr
+
+
+# Why a state-change thread must not take the big lock (M4):
+
+
+def test_without_the_check_the_holder_of_the_lock_and_its_thread_would_wait_for_each_other() -> None:
+    lock, got = threading.Lock(), []
+    with lock:  # as the one who stops the machine
+        thread = threading.Thread(target=lambda: got.append(lock.acquire(timeout=0.05)))
+        thread.start()
+        thread.join(LIMIT)  # a limit is all that ends it
+    assert got == [False]
+
+
+def test_with_the_check_it_is_an_error_at_once() -> None:
+    clock = VirtualClock()
+    machine = Machine(clock=clock)
+    errors: list[str] = []
+
+    class Naive(MockDevice):
+        def set_arc(self, target: DeviceState) -> None:
+            for attempt in (machine.big_lock.acquire, machine.start, machine.stop, machine.shutdown):
+                with pytest.raises(BigLockError) as caught:
+                    attempt()
+                errors.append(str(caught.value))
+            with pytest.raises(BigLockError) as caught:
+                machine.handlers.notify(False, RunState.PAUSED)
+            errors.append(str(caught.value))
+            super().set_arc(target)
+
+    VFIOMigration(machine, VFIODevice(Device("vf0", Bus("b")), Naive(flags=MockDevice().flags)))
+    machine.start()
+    assert len(errors) == 2 * 5
+    assert all("vfio_vmstate_change" in text and "would wait forever" in text for text in errors)
+    assert clock.now() == 0

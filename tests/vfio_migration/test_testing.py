@@ -1,0 +1,105 @@
+from typing import Any
+
+import pytest
+
+from tests.vfio_migration.live.pair import Pair, make_pair
+from vfio_migration import DeviceState, MigrationReport, MigrationStatus
+from vfio_migration.testing import (
+    Invariants,
+    InvariantViolationError,
+    ScarceThreads,
+    destination_gone_at,
+    raising_handler,
+    stream_cut_at,
+)
+from vmstate import RunState, VirtualClock
+
+S = DeviceState
+
+
+def checked(pair: Pair, **options: Any) -> MigrationReport:
+    invariants = Invariants(pair.source.machine, pair.destination.machine)
+    report = pair.migrate(**options)
+    invariants.check(report)
+    return report
+
+
+@pytest.mark.parametrize("size", [0, 1, 40, 300, 2500, 9000])
+@pytest.mark.parametrize("make", [stream_cut_at, destination_gone_at])
+def test_a_connection_that_breaks_fails_the_migration_and_the_source_goes_on(make: object, size: int) -> None:
+    pair = make_pair()
+    report = checked(pair, sockets=make(size))  # type: ignore[operator]
+    assert report.status is MigrationStatus.FAILED
+    assert pair.source.machine.run_state is RunState.RUNNING
+    assert checked(pair).completed
+
+
+def test_a_connection_that_holds_long_enough_is_no_fault() -> None:
+    assert checked(make_pair(), sockets=stream_cut_at(10**6)).completed
+    assert checked(make_pair(), sockets=destination_gone_at(10**6)).completed
+
+
+@pytest.mark.parametrize("times", [None, 1, 3])
+def test_without_threads_changes_are_made_on_the_spot_and_nothing_is_lost(times: int | None) -> None:
+    pair = make_pair(("a", "b", "c"), clock=ScarceThreads(VirtualClock(), times=times))
+    assert checked(pair).completed
+
+
+def test_a_handler_that_raises_fails_one_migration() -> None:
+    pair = make_pair()
+    pair.source.machine.handlers.add(raising_handler(ValueError("on purpose"), running=False))
+    report = checked(pair)
+    assert report.status is MigrationStatus.FAILED
+    assert checked(pair).completed
+
+
+def violation(pair: Pair, invariants: Invariants, report: MigrationReport) -> str:
+    with pytest.raises(InvariantViolationError) as caught:
+        invariants.check(report)
+    return str(caught.value)
+
+
+def test_violations_are_seen() -> None:
+    pair = make_pair()
+    invariants = Invariants(pair.source.machine, pair.destination.machine)
+    report = pair.migrate()
+    pair.destination.mocks["vf0"].reset()  # its state is another now
+    pair.source.machine.prepare_incoming()
+    text = violation(pair, invariants, report)
+    assert "the source is 'inmigrate', not 'postmigrate'" in text
+    assert "device 'vf0' has another state than on the source" in text
+    assert "vf1" not in text
+
+
+def test_a_machine_that_nobody_runs_is_seen() -> None:
+    pair = make_pair()
+    invariants = Invariants(pair.source.machine, pair.destination.machine)
+    report = pair.migrate()
+    pair.destination.machine.stop()
+    assert "nobody runs" in violation(pair, invariants, report)
+
+
+def test_two_machines_that_run_are_seen() -> None:
+    pair = make_pair()
+    pair.source.mocks["vf0"].fail(S.PRE_COPY_P2P, S.STOP_COPY)
+    invariants = Invariants(pair.source.machine, pair.destination.machine)
+    report = pair.migrate()
+    pair.destination.machine.set_run_state(RunState.RUNNING)
+    pair.source.machine.stop()
+    text = violation(pair, invariants, report)
+    assert "the destination is 'running' too" in text
+    assert "the source is 'paused', not 'running'" in text
+    assert "device 'vf0' of the source is STOP" in text
+
+
+def test_statuses_out_of_order_and_descriptors_left_open_are_seen() -> None:
+    pair = make_pair()
+    invariants = Invariants(pair.source.machine, pair.destination.machine)
+    report = pair.migrate()
+    pair.source.machine.announce("MIGRATION", status="active")
+    left = stream_cut_at(0)
+    text = violation(pair, invariants, report)
+    assert "device completed active" in text
+    assert "2 file descriptor(s) left open" in text
+    for each in left:
+        each.close()
