@@ -71,7 +71,8 @@ def run(
     """
     Migrate a scenario's machine and say what the switchover took.
 
-    Exit status: 0 if every migration completed, 1 if not, 2 if the scenario cannot be used, 130 after Ctrl-C.
+    Exit status: 0 if every migration completed, 1 if not, 2 if the scenario cannot be used or a file cannot be
+    written, 130 after Ctrl-C.
     """
     # With figures on standard output, what is for people goes where the progress bar goes.
     console = Console(stderr=json_file == "-", highlight=False)
@@ -81,6 +82,7 @@ def run(
     except ScenarioError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
+    _check_writable(json_file)
     if threads is not None:
         loaded = loaded.with_threads(str(threads))
     try:
@@ -94,9 +96,13 @@ def run(
                 on_run=lambda: progress.advance(task),
             )
     except KeyboardInterrupt:
-        typer.echo("interrupted: the migration was cancelled, and its source runs again", err=True)
+        typer.echo("interrupted: the migration under way was cancelled, and its source runs again", err=True)
         raise typer.Exit(130) from None
-    print_result(console, result)
+    try:
+        print_result(console, result)
+    except OSError as error:
+        typer.echo(f"error: standard output: cannot be written ({error.strerror})", err=True)
+        raise typer.Exit(2) from None
     if json_file is not None:
         _write_json(json_file, result)
     raise typer.Exit(0 if result.completed else 1)
@@ -111,14 +117,24 @@ def scenarios() -> None:
     Console(highlight=False).print(table)
 
 
+def _check_writable(file: str | None) -> None:
+    """Say before the first migration that there is nowhere to write."""
+    if file not in (None, "-"):
+        _write(str(file), "a", "")
+
+
 def _write_json(file: str, result: Result) -> None:
     text = json.dumps(result.as_json(), indent=2) + "\n"
     if file == "-":
         sys.stdout.write(text)
         return
+    _write(file, "w", text)
+
+
+def _write(file: str, mode: str, text: str) -> None:
     try:
-        with open(file, "w", encoding="utf-8") as stream:  # noqa: PTH123 - a name as the shell gave it
+        with open(file, mode, encoding="utf-8") as stream:  # noqa: PTH123 - a name as the shell gave it
             stream.write(text)
     except OSError as error:
-        typer.echo(f"error: {file}: cannot be written ({error.strerror})", err=True)
+        typer.echo(f"error: {file!r}: cannot be written ({error.strerror})", err=True)
         raise typer.Exit(2) from None

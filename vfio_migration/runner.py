@@ -117,14 +117,14 @@ def run_scenario(
     Migrate a scenario's machine `runs` times in each mode; `on_run` is called after each.
 
     Raises:
-        KeyboardInterrupt: a migration was cancelled by Ctrl-C; its source runs again.
+        KeyboardInterrupt: Ctrl-C; a migration that could still be cancelled was, and its source runs again.
 
     """
     results: dict[str, list[Run]] = {mode: [] for mode in modes}
     for _ in range(runs):
         for mode in modes:  # in turns, so that whatever else the machine does meets all of them
             run = run_once(scenario if mode == "parallel" else scenario.serial(), make_clock())
-            if run.report.status is MigrationStatus.CANCELLED:
+            if run.report.interrupted:
                 raise KeyboardInterrupt
             results[mode].append(run)
             on_run()

@@ -456,7 +456,8 @@ def _latencies(
         if name not in known:
             raise _BadValueError(
                 f"{key}.{name!r}: expected 'default', a state, or an arc of this device such as "
-                f"'{arcs[0][0].name} -> {arcs[0][1].name}'"
+                f"'{arcs[0][0].name} -> {arcs[0][1].name}'; states: "
+                f"{', '.join(dict.fromkeys(b.name for _, b in arcs))}"
             )
         _check_seconds(f"{key}.{name!r}", seconds)
     default = table.get("default", 0.0)

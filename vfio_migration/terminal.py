@@ -35,15 +35,20 @@ _SHORTEST_S = 0.0001  # handlers that take less are not worth a mark
 def print_result(console: Console, result: Result) -> None:
     """Print what a run of a scenario came to."""
     for name, mode in result.modes.items():
-        print_timeline(console, f"{result.scenario}, {name}", mode.typical.timeline)
+        run = mode.typical
+        print_timeline(console, f"{result.scenario}, {name}", run.timeline, run.report.switchover_s)
     console.print(_table(console, result))
     console.print(_verdict(result))
     for name, mode in result.modes.items():
         _print_failures(console, name, mode)
 
 
-def print_timeline(console: Console, title: str, timeline: Timeline) -> None:
-    """Draw the switchover: a lane for each device, and one for the ordinary handlers of each depth."""
+def print_timeline(console: Console, title: str, timeline: Timeline, seconds: float | None = None) -> None:
+    """
+    Draw the switchover: a lane for each device, and one for the ordinary handlers of each depth.
+
+    `seconds` is what it took as measured, if that is known; else it is taken from the timeline.
+    """
     spans = _drawn(timeline)
     if timeline.start_ns is None or timeline.end_ns is None or not spans:
         console.print(_plain(console, f"{title}: the switchover was not reached, nothing to draw"))
@@ -52,14 +57,15 @@ def print_timeline(console: Console, title: str, timeline: Timeline) -> None:
     label_width = max(len(label) for label, _ in lanes)
     width = max(_MIN_WIDTH, console.width - label_width - 3)
     total_ns = max(1, timeline.end_ns - timeline.start_ns)
+    took = _ms(total_ns / 1e9 if seconds is None else seconds)
     frame = "|" if _ascii(console) else "│"
-    console.print(_plain(console, f"{title}: switchover {_ms(total_ns / 1e9)}", style="bold"))
+    console.print(_plain(console, f"{title}: switchover {took}", style="bold"))
     for label, lane in lanes:
         line = _plain(console, f"{label:<{label_width}} {frame}")
         line.append_text(_bar(console, lane, timeline.start_ns, total_ns, width))
         line.append(frame)
         console.print(line, no_wrap=True, overflow="crop", crop=True)
-    axis = f"0{_ms(total_ns / 1e9):>{width - 1}}"
+    axis = f"0{took:>{width - 1}}"
     console.print(Text(f"{'':<{label_width}}  {axis}", style="dim"))
     _print_legend(console, {_mark(span) for span in spans})
     console.print()

@@ -84,7 +84,7 @@ class HandlerEntry:
         self.remove()
 
     def __repr__(self) -> str:
-        return f"<HandlerEntry {self.name!r} priority={self.priority}{' removed' if self.removed else ''}>"
+        return f"<handler {self.name!r}, priority {self.priority}{', removed' if self.removed else ''}>"
 
 
 class HandlerList:
@@ -227,6 +227,7 @@ class HandlerList:
                         if self._changes:
                             self._catch_up(steps, place, kind)
                 except BaseException as failure:  # noqa: BLE001 - kept and raised when the walk is over
+                    failure.add_note(f"{steps.entry_before(place)}, {kind} callback")
                     failures.append(failure)
                     self._catch_up(steps, place, kind)
                 else:
@@ -316,13 +317,20 @@ class HandlerList:
 class _Steps:
     """What one pass calls, in its order: edited as entries come and go, always beyond the next step."""
 
-    __slots__ = ("_keys", "_order", "_running", "callbacks")
+    __slots__ = ("_entries", "_keys", "_order", "_running", "callbacks")
 
     def __init__(self, order: list[HandlerEntry], callbacks: list[Callback | None], running: bool) -> None:
         self.callbacks = callbacks
         self._order = order
         self._running = running
         self._keys: list[int] | None = None
+        self._entries: list[HandlerEntry] = []
+
+    def entry_before(self, place: Iterator[Callback | None]) -> HandlerEntry | None:
+        """Give the entry whose callback was called last."""
+        called = len(self.callbacks) - operator.length_hint(place) - 1
+        self._walk_keys()
+        return self._entries[called] if called >= 0 else None
 
     def insert(self, entry: HandlerEntry, callback: Callback | None, following: int) -> None:
         """Let an entry be called in this pass if its place lies beyond the step that comes next."""
@@ -331,6 +339,7 @@ class _Steps:
         if following < len(keys) and key > keys[following]:
             place = bisect_right(keys, key, following + 1)
             keys.insert(place, key)
+            self._entries.insert(place, entry)
             self.callbacks.insert(place, callback)
 
     def delete(self, entry: HandlerEntry, following: int) -> None:
@@ -342,11 +351,12 @@ class _Steps:
             if place == following:
                 self.callbacks[place] = None
             else:
-                del keys[place], self.callbacks[place]
+                del keys[place], self._entries[place], self.callbacks[place]
 
     def _walk_keys(self) -> list[int]:
         if self._keys is None:  # most passes never need them
-            self._keys = [self._walk_key(entry) for entry in (self._order if self._running else self._order[::-1])]
+            self._entries = self._order[:] if self._running else self._order[::-1]
+            self._keys = [self._walk_key(entry) for entry in self._entries]
         return self._keys
 
     def _walk_key(self, entry: HandlerEntry) -> int:
@@ -375,8 +385,12 @@ def _merged(order: list[HandlerEntry], added: list[HandlerEntry]) -> list[Handle
 def _together(failures: list[BaseException], running: bool, state: RunState) -> BaseException:
     if len(failures) == 1 and not isinstance(failures[0], Exception):
         return failures[0]
+    what = "; ".join(f"{failure.__notes__[-1]}: {failure!r}" for failure in failures[:_NAMED])
     return BaseExceptionGroup(  # an ExceptionGroup if all of them are ordinary
         f"{len(failures)} handler failure(s) while the machine was told that it "
-        f"{'starts' if running else 'stops'} ('{state}')",
+        f"{'starts' if running else 'stops'} ('{state}'): {what}{', ...' if len(failures) > _NAMED else ''}",
         failures,
     )
+
+
+_NAMED = 3  # failures in the message of all; the group holds every one

@@ -31,6 +31,8 @@ class Machine:
         clock: Clock | None = None,
         trace: TraceSink | None = None,
     ) -> None:
+        if isinstance(clock, type):
+            raise TypeError(f"a machine needs a clock, not a class of clocks: give {clock.__name__}()")
         self.name = name
         self.clock: Clock = clock if clock is not None else RealClock()
         self.big_lock = BigLock(self.clock, name)

@@ -20,6 +20,7 @@ import heapq
 import itertools
 import sys
 import threading
+import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -100,7 +101,7 @@ class VirtualClock:
         self._sleepers: list[tuple[int, int, _Task]] = []  # a heap; those who were woken stay in it for a while
         self._tasks: _Queue = OrderedDict()
         self._threads: dict[threading.Thread, _Task] = {}
-        self._turns = 0
+        self._turn_began_s = 0.0  # real time
         self._broken: StalledError | None = None
 
     # What `vmstate.Clock` asks for:
@@ -251,18 +252,20 @@ class VirtualClock:
     def _take_turn(self, task: _Task) -> None:
         """Wait for the baton; raises what the clock, or a Ctrl-C, had to say meanwhile."""
         interrupt: BaseException | None = None
-        turns = -1
+        patience_s = self._stall_limit_s
         while True:
             try:
-                if task.baton.acquire(timeout=self._stall_limit_s):
+                if task.baton.acquire(timeout=patience_s):
                     break
                 with self._mutex:
+                    patience_s = self._turn_began_s + self._stall_limit_s - time.monotonic()
                     if self._running is None:
                         self._hand_over()  # whoever outside could have ended the wait may be gone
-                    elif self._turns == turns and self._running is not task and not task.idle:
+                    elif patience_s <= 0 and self._running is not task and not task.idle:
                         self._break(task)
                         break
-                    turns = self._turns
+                    if patience_s <= 0:
+                        patience_s = self._stall_limit_s
             except BaseException as error:  # noqa: BLE001 - Ctrl-C: raised as soon as it is this thread's turn
                 interrupt = error
                 with self._mutex:
@@ -316,7 +319,7 @@ class VirtualClock:
             self._stop_waiting(victim)
             self._woken[victim] = None
         task = self._next()
-        self._turns += 1
+        self._turn_began_s = time.monotonic()
         self._running = task
         task.baton.release()
 

@@ -1,4 +1,6 @@
 import json
+import signal
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -220,17 +222,23 @@ def test_state_that_is_not_the_source_s_is_no_completed_run(monkeypatch: pytest.
     assert [each["state_intact"] for each in result.as_json()["modes"]["serial"]["runs"]] == [False]
 
 
-def test_a_migration_that_was_cancelled_ends_the_runs_as_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("at", "status"), [("active", "cancelled"), ("completed", "completed")])
+def test_ctrl_c_ends_the_runs_whether_or_not_it_came_in_time_to_cancel(
+    monkeypatch: pytest.MonkeyPatch, at: str, status: str
+) -> None:
     ran: list[MigrationReport] = []
 
-    def cancel(migration: Migration, status: MigrationStatus) -> None:
-        migration.cancel()
+    def interrupt(migration: Migration, reached: MigrationStatus) -> None:
+        if reached == at:
+            ident = threading.main_thread().ident
+            assert ident is not None
+            signal.pthread_kill(ident, signal.SIGINT)
 
-    def cancelled(source: Machine, destination: Machine) -> MigrationReport:
-        ran.append(migrate(source, destination, on_status=cancel))
+    def interrupted(source: Machine, destination: Machine) -> MigrationReport:
+        ran.append(migrate(source, destination, on_status=interrupt))
         return ran[-1]
 
-    monkeypatch.setattr("vfio_migration.runner.migrate", cancelled)
+    monkeypatch.setattr("vfio_migration.runner.migrate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(small(), runs=3)
-    assert [(report.status, report.source_state) for report in ran] == [("cancelled", "running")]
+    assert [(report.status, report.interrupted) for report in ran] == [(status, True)]

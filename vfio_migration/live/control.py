@@ -76,6 +76,8 @@ class Control:
     def cancel(self) -> bool:
         """Cancel, unless it is too late; says which. A second time changes nothing."""
         with self._lock:
+            if self._status.over:
+                return False
             if self._cancelled:
                 return True
             if self._committed or self._status not in _CANCELLABLE:

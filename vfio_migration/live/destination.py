@@ -112,7 +112,7 @@ class Destination:
         if error is None:
             reply = Reply(ReplyKind.RUNNING)
         else:
-            _log.error("incoming migration failed", machine=self._machine.name, error=str(error))
+            _log.warning("incoming migration failed", machine=self._machine.name, error=str(error))
             reply = Reply(ReplyKind.FAILED, str(error))
         try:
             send_reply(self._channel, reply)

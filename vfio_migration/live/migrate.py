@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from vfio_migration.errors import MigrationRefusedError
 from vfio_migration.live.control import Control
@@ -28,8 +29,8 @@ def migrate(
     """
     Migrate a machine and wait for the end: see `Migration` for what the arguments say.
 
-    A failed or cancelled migration is reported, not raised. Ctrl-C cancels the migration, and the source
-    goes on; a second one leaves without waiting for that.
+    A failed or cancelled migration is reported, not raised. Ctrl-C cancels the migration, if it is not too late
+    for that, and the report says `interrupted`; a second one leaves without waiting for the end.
 
     Raises:
         MigrationRefusedError: these machines cannot be migrated like this; nothing was changed.
@@ -48,7 +49,7 @@ def migrate(
             return migration.wait()
         except KeyboardInterrupt:
             migration.cancel()
-            return migration.wait()
+            return replace(migration.wait(), interrupted=True)
 
 
 class Migration:

@@ -30,6 +30,7 @@ class MigrationReport:
     precopy_rounds: int = 0
     lost_devices: tuple[str, ...] = ()
     destination_lost_devices: tuple[str, ...] = ()
+    interrupted: bool = False
 
     @property
     def switchover_s(self) -> float | None:

@@ -161,6 +161,8 @@ class Source:
         if isinstance(error, (ChannelClosedError, StreamError)):
             error = self._reason_of_cut(error)
         cancelled = self._control.fail(error)
+        if not cancelled:
+            _log.error("migration failed, the source goes back", machine=machine.name, error=str(error))
         self._channel.abort()
         with machine.big_lock:
             self._notify(MigrationEvent.FAILED)
