@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.vfio_migration.live.test_matrix import NUMBER
 from vfio_migration.cli import app
 from vfio_migration.runner import run_once
 from vfio_migration.scenario import parse_scenario
@@ -33,7 +34,7 @@ def invoke(command: str) -> str:
 
 def test_the_examples_in_python_run() -> None:
     examples = blocks(README, "python")
-    assert len(examples) == 2
+    assert len(examples) == 3
     namespace: dict[str, object] = {}
     for example in examples:
         exec(compile(example, "README.md", "exec"), namespace)
@@ -79,3 +80,7 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", README)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_number_of_combinations_is_that_of_the_matrix() -> None:
+    assert f"{NUMBER} combinations" in README
