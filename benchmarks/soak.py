@@ -71,7 +71,8 @@ class Pair:
             place, parallel, latency = rng.randrange(5), rng.random() < 0.75, self.unit * rng.randint(0, 3)
             for side in (0, 1):
                 device = Device(name, buses[side][place])
-                self.add(side, device, parallel=parallel, latency=latency, seed=rng.randrange(10**6))
+                seed, threads = rng.randrange(10**6), rng.choice(["per-change", "parked"])
+                self.add(side, device, parallel=parallel, latency=latency, seed=seed, threads=threads)
         for side in (0, 1):
             for place in range(rng.randrange(3)):
                 handler = self._sleeping_handler(self.unit * rng.random())
@@ -94,13 +95,15 @@ class Pair:
 
         return handler
 
-    def add(self, side: int, device: Device, *, parallel: bool, latency: float, seed: int) -> None:
+    def add(
+        self, side: int, device: Device, *, parallel: bool, latency: float, seed: int, threads: str = "per-change"
+    ) -> None:
         """Put a device into a machine."""
         mock = MockDevice(flags=self.flags[device.id], latency=latency, state_size=3000, seed=seed, precopy_size=1000)
         self.mocks[side][device.id] = mock
         vfio = VFIODevice(device, mock, migration_parallel_states=parallel)
         watchdog = Watchdog(give_up_after_s=0.5 if self.real else 100.0)
-        VFIOMigration(self.machines[side], vfio, watchdog=watchdog)
+        VFIOMigration(self.machines[side], vfio, watchdog=watchdog, threads=threads)
 
     def migrate(self, **options: Any) -> tuple[Invariants, MigrationReport]:
         """Migrate from the live machine to the other."""
@@ -113,6 +116,12 @@ class Pair:
         if report.completed:
             self.live = 1 - self.live
         return invariants, report
+
+    def close(self) -> None:
+        """Take all devices away, and their threads with them."""
+        for machine in self.machines:
+            for device in devices_of(machine):
+                device.close()
 
     def replace_lost(self) -> None:
         """Take lost devices away, on both sides, and put new ones in their places."""
@@ -216,6 +225,7 @@ def one_round(seed: int, figures: Counter[str]) -> None:
         invariants.check(report)
         figures["migrations"] += 1
         figures[str(report.status)] += 1
+    pair.close()
 
 
 def resident_mib() -> float:
