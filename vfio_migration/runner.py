@@ -144,6 +144,8 @@ def run_once(scenario: Scenario, clock: Clock | None = None, *, record: bool = T
     source.machine.start()
     report = migrate(source.machine, destination.machine)
     intact = all(mock.state_hash == destination.mocks[name].state_hash for name, mock in source.mocks.items())
+    source.close()
+    destination.close()
     return Run(report, intact, build_timeline(recorder.events))
 
 
