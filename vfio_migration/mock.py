@@ -261,6 +261,8 @@ class MockDevice:
         with self._lock:
             if self._state is not _S.RESUMING:
                 raise OSError(errno_codes.EINVAL, f"no state to write in {self._state.name}")
+            if self._loading is None:  # from now on, what is loaded must be complete
+                self._loading = bytearray()
             fault = self._faults.meet("write")
             if fault is not None:
                 if fault.data is DataFault.ERROR:
@@ -332,9 +334,9 @@ class MockDevice:
 
     def _refusal(self) -> str | None:
         """Say why what was loaded cannot be used; None if it can, or if nothing was loaded."""
-        if self._loading is None and not self._inbox:
+        if self._loading is None:
             return None
-        if self._loading is None or self._loaded_digest is None or self._inbox:
+        if self._loaded_digest is None or self._inbox:
             return "the state that was loaded is incomplete"
         if hashlib.sha256(self._loading).digest() != self._loaded_digest:
             return "the state that was loaded was altered on its way"
@@ -346,8 +348,7 @@ class MockDevice:
         return _HEADER.pack(_END, len(content), len(digest)) + digest
 
     def _load(self, kind: int, offset: int, body: bytes) -> None:
-        if self._loading is None:
-            self._loading = bytearray()
+        assert self._loading is not None  # noqa: S101 - write() has made it
         if kind == _BLOCK and len(body) <= _BLOCK_SIZE and self._loaded_digest is None:
             if offset > len(self._loading):
                 raise OSError(errno_codes.EINVAL, f"the state leaves a gap before its byte {offset}")

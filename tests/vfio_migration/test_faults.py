@@ -189,3 +189,13 @@ def test_a_migration_is_cancelled_at_any_moment_from_another_thread(until: float
         report = migration.wait()
     assert report.status == ("cancelled" if cancelled else "completed")
     assert pair.migrate(back=report.completed).completed
+
+
+def test_a_device_whose_only_write_was_lost_knows_that_its_state_is_incomplete() -> None:
+    # Found by the soak: the source's reads end too early, and the one write that comes is lost.
+    pair = make_pair(("vf0",), flags=MigrationFlags.STOP_COPY | MigrationFlags.P2P)
+    pair.source.mocks["vf0"].fail_read(DataFault.CUT)
+    pair.destination.mocks["vf0"].fail_write(DataFault.CUT)
+    report = pair.migrate()
+    assert report.status == "failed"
+    assert "incomplete" in str(report.error)
