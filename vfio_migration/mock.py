@@ -202,7 +202,9 @@ class MockDevice:
         self._clock = clock
 
     def unbind(self) -> None:
-        """Be free for another machine."""
+        """Be free for another machine; an arc that is under way then changes nothing any more."""
+        with self._lock:
+            self._resets += 1
         self._bound = False
 
     def set_arc(self, target: DeviceState) -> None:

@@ -36,10 +36,9 @@ class StateChange:
             NAMES[kind], name=self._device.id, running=int(running), reason=str(state), dev_state=new.name
         )
 
-    def give_up(self, kind: PassKind, state: RunState, seconds: float) -> None:
-        """Go on without the device: its change of this pass has taken too long."""
-        why = f"{self.what_it_does(kind)} was given up after {seconds:g} s"
-        self._report(kind, self._setter.lose(why), state)
+    def give_up(self, kind: PassKind, state: RunState, why: str) -> None:
+        """Go on without the device; `why` says what became of its change of this pass."""
+        self._report(kind, self._setter.lose(f"{self.what_it_does(kind)} {why}"), state)
 
     def what_it_does(self, kind: PassKind) -> str:
         """Say what the device is at, for people."""

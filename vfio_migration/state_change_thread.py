@@ -73,22 +73,42 @@ class StateChangeThread:
         interrupt = None
         try:
             in_time = self._join(kind)
+            if not launch.ended and in_time:
+                in_time = self._see_to(launch, kind)
         except KeyboardInterrupt as error:
-            interrupt, in_time = error, True
-        if in_time:
-            self._see_to(launch)
+            interrupt = error
+            in_time = self._see_to(launch, kind)
+        except BaseException as error:
+            self._give_up(kind, f"could not be waited for: {error}")
+            raise
         self._launch = None
         if interrupt is not None:
+            if launch.error is not None:
+                interrupt.add_note(f"the work that was waited for failed too: {launch.error!r}")
             raise interrupt
         if in_time and launch.error is not None:
             raise launch.error
 
-    def _see_to(self, launch: Launch) -> None:
-        """Make sure that the work is done, also if Ctrl-C cut short the launch or the join: then nobody knows."""
-        if not launch.ended:
-            launch.run()  # does nothing if the thread has begun
+    def _see_to(self, launch: Launch, kind: PassKind) -> bool:
+        """Make sure that the work is done after a Ctrl-C, when nobody knows; False if it was given up."""
+        launch.run()  # does nothing if the thread has begun
+        limit_s, waited_s = self._watchdog.give_up_after_s, 0.0
+        try:
             while not launch.ended:
+                if limit_s is not None and waited_s >= limit_s:
+                    self._give_up(kind, f"was given up after {limit_s:g} s")
+                    return False
                 self._big_lock.clock.sleep(_LOOK_AGAIN_S)
+                waited_s += _LOOK_AGAIN_S
+        except BaseException:
+            self._give_up(kind, "was left by a second Ctrl-C")
+            raise
+        return True
+
+    def _give_up(self, kind: PassKind, why: str) -> None:
+        self._launcher.abandon()
+        self._launch = None
+        self._change.give_up(kind, self._state, why)
 
     def _join(self, kind: PassKind) -> bool:
         """Wait for the thread as the watchdog says; False if it was given up."""
@@ -98,8 +118,7 @@ class StateChangeThread:
                 return True
             waited = moment
             if last:
-                self._launcher.abandon()
-                self._change.give_up(kind, self._state, moment)
+                self._give_up(kind, f"was given up after {moment:g} s")
                 return False
             _log.warning(
                 "a state change takes long",

@@ -9,6 +9,7 @@ from vmstate.biglock import BigLock
 from vmstate.clock import Clock, RealClock
 from vmstate.errors import InvalidTransitionError, RegistrationError, StartRefusedError
 from vmstate.handlers import Callback, HandlerEntry, HandlerList, PassKind
+from vmstate.log import get_logger
 from vmstate.migratable import Attempt, Migratable
 from vmstate.monitor import Monitor, MonitorEvent
 from vmstate.runstate import RunState, check_transition
@@ -42,7 +43,7 @@ class Machine:
         if trace is not None:
             self.handlers.wrap_callbacks(self._traced)
         self._run_state = RunState(run_state)
-        self._was_suspended = self._run_state is RunState.SUSPENDED
+        self._was_suspended = False
         self._autostart = True  # in `inmigrate`: whether to run once the migration is in
         self._resuming = False
         self._attempt: Attempt | None = None
@@ -55,8 +56,8 @@ class Machine:
 
     @property
     def was_suspended(self) -> bool:
-        """Whether the machine goes back to `suspended` when it is started."""
-        return self._was_suspended
+        """Whether the machine is `suspended`, or goes back to that when it is started."""
+        return self._was_suspended or self._run_state is RunState.SUSPENDED
 
     @property
     def autostart(self) -> bool:
@@ -227,6 +228,7 @@ class Machine:
             finally:
                 self._resuming = False
             self._set(state)
+            self._was_suspended = False
             self._notify(True, state)
 
     def adopt_suspension(self, was_suspended: bool) -> None:
@@ -245,7 +247,11 @@ class Machine:
         """Announce a trace event to the machine's sink, if it has one."""
         if self._trace is not None:
             thread = threading.current_thread().name
-            self._trace(TraceEvent(self.clock.now(), self.name, thread, name, fields))
+            event = TraceEvent(self.clock.now(), self.name, thread, name, fields)
+            try:
+                self._trace(event)
+            except Exception as error:  # noqa: BLE001 - a sink that fails must not fail the machine
+                _log.error("trace sink failed", machine=self.name, traced=name, error=repr(error))
 
     @contextmanager
     def _changing(self, what: str) -> Iterator[None]:
@@ -309,6 +315,8 @@ class Machine:
 
         return traced
 
+
+_log = get_logger("vmstate.machine")
 
 _START_REFUSED = {
     RunState.FINISH_MIGRATE: "migration is not finalized yet; wait for its end, or cancel it",

@@ -1,11 +1,13 @@
 """How a migration stands, and what steers it while it goes on: its status, its error, cancel and continue."""
 
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from vfio_migration.errors import MigrationCancelledError
 from vfio_migration.live.status import MigrationStatus
 from vmstate import Machine
+from vmstate.log import get_logger
 
 _CANCELLABLE = (
     MigrationStatus.NONE,
@@ -18,7 +20,7 @@ _CANCELLABLE = (
 
 class Control:
     """
-    Shared by the source's thread and by those that steer; `_lock` guards all fields.
+    Shared by the source's thread and by those that steer; `_lock` guards all fields, and is held for moments only.
 
     Guarantees:
     - Statuses are announced in the order in which they are taken.
@@ -26,7 +28,8 @@ class Control:
       may be running.
     - The first error counts (`vmstate.Attempt`).
 
-    The lock is held while a status is announced, so that a subscriber may cancel right there.
+    Statuses are announced with no lock held, by one thread at a time: who takes a status while another is being
+    announced leaves it to that thread. So a subscriber may cancel, wait or take the big lock right there.
     """
 
     def __init__(
@@ -40,7 +43,9 @@ class Control:
         self._abort = abort
         self.join_destination = join_destination
         self._on_status = on_status
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._to_announce: deque[MigrationStatus] = deque()
+        self._announcing = False
         self._status = MigrationStatus.NONE
         self._error: BaseException | None = None
         self._cancelled = False
@@ -83,9 +88,12 @@ class Control:
             if self._committed or self._status not in _CANCELLABLE:
                 return False
             self._cancelled = True
-            self._set(MigrationStatus.CANCELLING)
-        self._abort()
-        self._go.set()
+            self._take(MigrationStatus.CANCELLING)
+        try:
+            self._announce()
+        finally:
+            self._abort()
+            self._go.set()
         return True
 
     def let_go_on(self) -> None:
@@ -98,14 +106,14 @@ class Control:
         """Take the next status; raises MigrationCancelledError if that is no longer to be."""
         with self._lock:
             if not status.over:
-                self.check()
-            self._set(status)
+                self._check()
+            self._take(status)
+        self._announce()
 
     def check(self) -> None:
         """Raise MigrationCancelledError if somebody has cancelled."""
         with self._lock:
-            if self._cancelled:
-                raise MigrationCancelledError("the migration was cancelled; the source goes on")
+            self._check()
 
     def wait_for_continue(self) -> None:
         """Wait until somebody continues; raises MigrationCancelledError if that is not what happens."""
@@ -115,24 +123,52 @@ class Control:
     def commit(self) -> None:
         """Pass the point of no return, unless somebody has cancelled before."""
         with self._lock:
-            self.check()
+            self._check()
             self._committed = True
 
     def fail(self, error: BaseException) -> bool:
         """Note that the source goes back; True if that is because it was cancelled."""
         with self._lock:
-            if self._cancelled:
-                if not isinstance(error, MigrationCancelledError):
-                    error = MigrationCancelledError(f"the migration was cancelled; the source goes on ({error})")
-            else:
-                self._set(MigrationStatus.FAILING)
-            self.note_error(error)
-            return self._cancelled
+            cancelled = self._cancelled
+            if not cancelled:
+                self._take(MigrationStatus.FAILING)
+            elif not isinstance(error, MigrationCancelledError):
+                error = MigrationCancelledError(f"the migration was cancelled; the source goes on ({error})")
+        self.note_error(error)
+        self._announce()
+        return cancelled
 
-    def _set(self, status: MigrationStatus) -> None:
+    def _check(self) -> None:
+        if self._cancelled:
+            raise MigrationCancelledError("the migration was cancelled; the source goes on")
+
+    def _take(self, status: MigrationStatus) -> None:
         self._status = status
+        self._to_announce.append(status)
+
+    def _announce(self) -> None:
+        """Announce what was not announced yet, unless another thread is at it, or this one further out."""
+        while True:
+            with self._lock:
+                if self._announcing or not self._to_announce:
+                    return
+                self._announcing = True
+                status = self._to_announce.popleft()
+            try:
+                self._announce_one(status)
+            finally:
+                with self._lock:
+                    self._announcing = False
+
+    def _announce_one(self, status: MigrationStatus) -> None:
         self._machine.emit("migrate_set_state", new_state=str(status))
         if status.announced:
             self._machine.announce("MIGRATION", status=str(status))
         if self._on_status is not None:
-            self._on_status(status)
+            try:
+                self._on_status(status)
+            except Exception as error:  # noqa: BLE001 - an embedder's code must not decide how the migration ends
+                _log.error("on_status failed", machine=self._machine.name, status=str(status), error=repr(error))
+
+
+_log = get_logger("vfio_migration.live.control")

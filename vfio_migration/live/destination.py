@@ -51,7 +51,7 @@ class Destination:
             self._take_over(header)
         except BaseException as error:  # noqa: BLE001 - the source has to hear of it, whatever it is
             self.note_error(error)
-            self._forget()
+            self._stand_down()
         finally:
             try:
                 self._answer()
@@ -79,8 +79,14 @@ class Destination:
         self.loaded_ns = machine.clock.now()
         return header
 
-    def _forget(self) -> None:
+    def _stand_down(self) -> None:
+        """Stop the machine if it runs by now, and forget what was loaded if not: the source goes on."""
         with self._machine.big_lock:
+            if self._machine.run_state.live:
+                try:
+                    self._machine.stop(RunState.PAUSED)
+                except Exception as error:  # noqa: BLE001 - handlers raised; the machine is stopped all the same
+                    _log.error("stopping again failed in part", machine=self._machine.name, error=str(error))
             for migratable in self._machine.migratables:
                 migratable.load_cleanup()
 
@@ -100,9 +106,7 @@ class Destination:
                 except BaseException as error:  # noqa: BLE001 - handlers raised; the machine runs all the same
                     self.note_error(error)
                 if self.error is not None:
-                    if machine.run_state.live:
-                        machine.stop(RunState.PAUSED)
-                    return
+                    raise self.error
         self.running_ns = machine.clock.now()
         self._checkpoint("dst-precopy-bh-vm-started")
 

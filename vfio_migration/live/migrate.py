@@ -13,7 +13,7 @@ from vfio_migration.live.source import Source
 from vfio_migration.live.status import MigrationStatus
 from vfio_migration.migration import VFIOMigration
 from vfio_migration.states import DeviceState
-from vmstate import Machine, RunState, VmStateError, channel_pair
+from vmstate import ClockError, Machine, RunState, VmStateError, channel_pair
 
 _NS = 1_000_000_000
 
@@ -135,6 +135,8 @@ class Migration:
         """
         if self._control is None:
             raise MigrationRefusedError("the migration was not started")
+        for machine in (self._source_machine, self._destination_machine):
+            _refuse_thread(machine, "wait for the migration of")
         with self._clock.taking_part():
             # An event rather than a join: a Ctrl-C during a join would leave it unknown whether the thread lives.
             if not self._over.wait(timeout):
@@ -145,13 +147,14 @@ class Migration:
 
     def _prepare(self) -> None:
         clock = self._clock
+        self._destination_before = self._destination_machine.run_state
         name = f"{self._source_machine.name} -> {self._destination_machine.name}"
         there, here = channel_pair(clock, f"stream {name}", self._sockets)
         destination = Destination(self._destination_machine, here)
         control = Control(
             self._source_machine,
             there.abort,
-            lambda: clock.join(self._threads[0]),
+            self._join_destination,
             None if self._on_status is None else self._announce,
         )
         try:
@@ -177,6 +180,13 @@ class Migration:
         self._source = Source(self._source_machine, there, control, destination, pause=self._pause)
         self._channels = (there, here)
 
+    def _join_destination(self) -> None:
+        """Wait for the destination's thread, for real if its world stands: until then nobody knows who runs."""
+        try:
+            self._clock.join(self._threads[0])
+        except ClockError:
+            self._threads[0].join()
+
     def _abandon(self) -> None:
         """Undo a start for which there were not enough threads."""
         for channel in self._channels:
@@ -188,6 +198,8 @@ class Migration:
         self._source_machine.end_attempt()
         for channel in self._channels:
             channel.close()
+        if self._destination_before is not self._destination_machine.run_state:
+            self._destination_machine.set_run_state(self._destination_before)
 
     def _run_destination(self) -> None:
         assert self._destination is not None  # noqa: S101 - set before the thread is started
@@ -231,18 +243,10 @@ class Migration:
         if source.clock != destination.clock:
             raise MigrationRefusedError("source and destination need the same clock: give it to both machines")
         for machine in (source, destination):
-            try:
-                machine.big_lock.refuse_barred("migrate")
-            except VmStateError as error:
-                raise MigrationRefusedError(str(error)) from error
-            if machine.big_lock.held:
-                raise MigrationRefusedError(
-                    f"the calling thread holds the big lock of machine {machine.name!r}, for which the migration "
-                    "would wait: release it first; a handler cannot migrate its machine"
-                )
+            _refuse_thread(machine, "migrate")
             _refuse_devices(machine)
         state = source.run_state
-        if state in (RunState.INMIGRATE, RunState.POSTMIGRATE) or not (
+        if state in (RunState.INMIGRATE, RunState.POSTMIGRATE, RunState.FINISH_MIGRATE) or not (
             state.may_become(RunState.FINISH_MIGRATE) and RunState.FINISH_MIGRATE.may_become(state)
         ):
             raise MigrationRefusedError(f"machine {source.name!r} cannot be migrated in run state '{state}'")
@@ -257,6 +261,19 @@ class Migration:
                 f"devices without a counterpart: {_names(ours - theirs)} of {source.name!r}, "
                 f"{_names(theirs - ours)} of {destination.name!r}"
             )
+
+
+def _refuse_thread(machine: Machine, what: str) -> None:
+    """Refuse threads for which the migration would wait."""
+    try:
+        machine.big_lock.refuse_barred(what)
+    except VmStateError as error:
+        raise MigrationRefusedError(str(error)) from error
+    if machine.big_lock.held:
+        raise MigrationRefusedError(
+            f"the calling thread holds the big lock of machine {machine.name!r}, for which the migration "
+            "would wait: release it first; a handler cannot migrate its machine"
+        )
 
 
 def _refuse_devices(machine: Machine) -> None:

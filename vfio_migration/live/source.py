@@ -1,5 +1,7 @@
 """The source's side of a migration (QEMU's `migration_thread`)."""
 
+from collections.abc import Callable
+
 from vfio_migration.errors import MigrationFailedError, StreamError
 from vfio_migration.live.control import Control
 from vfio_migration.live.destination import Destination
@@ -63,9 +65,10 @@ class Source:
                 self.saving_ns = self._machine.clock.now()
                 self._save()
             self._await_takeover()
-            self._complete()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the machine has to come back
             self._fail(error)
+        else:
+            self._complete()
         finally:
             self._channel.close()
             self._machine.end_attempt()
@@ -141,19 +144,26 @@ class Source:
             self._channel.abort()
             self._control.join_destination()
             if self._destination.status is MigrationStatus.COMPLETED:
-                return
+                return  # it runs, whatever has happened to its answer
             raise
         if reply.kind is not ReplyKind.RUNNING:
             raise self._destination.failure()
 
     def _complete(self) -> None:
+        """Finish. The destination runs, so nothing that goes wrong here may bring this machine back."""
         machine = self._machine
-        self._control.advance(MigrationStatus.COMPLETED)
+        self._insist(lambda: self._control.advance(MigrationStatus.COMPLETED))
         with machine.big_lock:
-            machine.set_run_state(RunState.POSTMIGRATE)
+            self._insist(lambda: machine.set_run_state(RunState.POSTMIGRATE))
             for migratable in machine.migratables:
-                migratable.save_cleanup()
-            self._notify(MigrationEvent.DONE)
+                self._insist(migratable.save_cleanup)
+            self._insist(lambda: self._notify(MigrationEvent.DONE))
+
+    def _insist(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except BaseException as error:  # noqa: BLE001 - logged; the next steps have to be made all the same
+            _log.error("finishing failed in part", machine=self._machine.name, error=repr(error))
 
     def _fail(self, error: BaseException) -> None:
         """Bring the machine back to what it was."""

@@ -114,6 +114,7 @@ class StreamReader:
         self._checksum = 0
         self._sections = 0
         self._where = "header"
+        self._indices: dict[str, int] = {}
         self._offset = 0
 
     @property
@@ -169,6 +170,8 @@ class StreamReader:
             except (KeyError, UnicodeDecodeError):
                 raise self._error(f"a section for {name!r}, which this machine does not have") from None
             self._where = f"device {migratable.id!r} (index {index})"
+            if self._indices.setdefault(migratable.id, index) != index:
+                raise self._error(f"had the index {self._indices[migratable.id]} before")
             migratable.load(self)
             self._sections += 1
             self._check_seal()

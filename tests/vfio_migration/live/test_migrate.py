@@ -18,12 +18,15 @@ from vfio_migration import (
     VFIOMigration,
     migrate,
 )
+from vfio_migration.testing import Invariants, ScarceThreads
 from vmstate import (
     Bus,
     Device,
     Machine,
+    MonitorEvent,
     RealClock,
     RunState,
+    TraceEvent,
     VirtualClock,
     add_device_handler,
     device_priority,
@@ -540,3 +543,98 @@ def test_a_bracketed_device_has_two_entries_around_its_depth() -> None:
     machine = Machine()
     VFIOMigration(machine, VFIODevice(Device("vf0", bus_at(3)), MockDevice()))
     assert [entry.priority for entry in machine.handlers] == [device_priority(3, -1), device_priority(3, 1)]
+
+
+# What a careful reader found:
+
+
+@pytest.mark.parametrize("at", [s.value for s in MigrationStatus if s is not MigrationStatus.NONE])
+@pytest.mark.parametrize("pause", [True, False])
+def test_whoever_watches_and_raises_decides_nothing(at: str, pause: bool) -> None:
+    pair = make_pair()
+
+    def watch(migration: Migration, status: MigrationStatus) -> None:
+        if status is MigrationStatus.PRE_SWITCHOVER:
+            if at in ("cancelling", "cancelled"):
+                migration.cancel()
+            else:
+                migration.continue_()
+        if status == at:
+            raise ValueError("on purpose")
+
+    pair.source.machine.monitor.subscribe(lambda event: 1 / (event.data.get("status") != at))
+    if at in ("failing", "failed"):
+        pair.source.mocks["vf0"].fail(S.PRE_COPY_P2P, S.STOP_COPY)
+    invariants = Invariants(pair.source.machine, pair.destination.machine)
+    report = pair.migrate(pause_before_switchover=pause, on_status=watch)
+    invariants.check(report)
+    assert report.status.over
+
+
+@pytest.mark.parametrize("event", ["src-downtime-end", "dst-precopy-bh-vm-started", "dst-precopy-loadvm-completed"])
+def test_a_trace_sink_that_raises_decides_nothing(event: str) -> None:
+    pair = make_pair()
+
+    def sink(traced: TraceEvent) -> None:
+        if traced.fields.get("checkpoint") == event:
+            raise ValueError("on purpose")
+
+    machines = [Machine(name, clock=pair.clock, trace=sink) for name in ("a", "b")]
+    for place, machine in enumerate(machines):
+        VFIOMigration(machine, VFIODevice(Device("vf0", Bus("b")), MockDevice(seed=place)))
+    machines[0].start()
+    assert migrate(*machines).completed
+    assert [machine.run_state for machine in machines] == [RunState.POSTMIGRATE, RunState.RUNNING]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (lambda m: m.start() or m.set_run_state(RunState.SUSPENDED), RunState.SUSPENDED),
+        (lambda m: m.start() or m.set_run_state(RunState.SUSPENDED) or m.stop() or m.start(), RunState.SUSPENDED),
+        (
+            lambda m: m.start() or m.set_run_state(RunState.SUSPENDED) or m.set_run_state(RunState.RUNNING),
+            RunState.RUNNING,
+        ),
+    ],
+)
+def test_a_guest_arrives_suspended_if_it_was_and_awake_if_it_was(
+    before: Callable[[Machine], object], after: RunState
+) -> None:
+    pair = make_pair(start=False)
+    before(pair.source.machine)
+    assert pair.migrate().completed
+    assert pair.destination.machine.run_state is after
+
+
+def test_a_subscriber_may_take_the_big_lock_while_a_state_change_thread_reports_an_error() -> None:
+    pair = make_pair(latency=1.0)
+    pair.source.mocks["vf0"].fail(S.PRE_COPY, S.PRE_COPY_P2P)
+    held: list[bool] = []
+
+    def subscriber(event: MonitorEvent) -> None:
+        if event.data.get("status") == "cancelling":
+            with pair.source.machine.big_lock:
+                held.append(pair.source.machine.big_lock.held)
+
+    pair.source.machine.monitor.subscribe(subscriber)
+    with pair.clock.taking_part():
+        migration = Migration(pair.source.machine, pair.destination.machine)
+        migration.start()
+        while not pair.recorder.select("vfio_arc_begin") or migration.status is not MigrationStatus.ACTIVE:
+            pair.clock.sleep(0.5)
+        assert migration.cancel()
+        report = migration.wait()
+    assert report.status is MigrationStatus.CANCELLED
+    assert held == [True]
+    assert_stayed(pair)
+
+
+def test_a_destination_for_which_there_is_no_thread_is_what_it_was() -> None:
+    pair = make_pair(clock=ScarceThreads(VirtualClock(), pattern="mig/*", times=1))
+    pair.destination.machine.start()
+    pair.destination.machine.stop()
+    with pytest.raises(RuntimeError, match="can't start"):
+        pair.migrate()
+    assert pair.destination.machine.run_state is RunState.PAUSED
+    assert pair.migrate().completed
