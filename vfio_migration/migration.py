@@ -188,7 +188,11 @@ class VFIOMigration:
         stream.write(_WORD.pack(_CONFIG) + self._digest.digest() + _WORD.pack(_END_OF_STATE))
 
     def save_cleanup(self) -> None:
-        """Go to STOP, and insist if that took a reset: a device must not run where its machine does not."""
+        """
+        Go to STOP, and insist if that took a reset: a device must not run where its machine does not.
+
+        One that cannot be stopped is lost.
+        """
         if self.device_state is not DeviceState.STOP_COPY:
             return
         for _ in range(2):
@@ -204,6 +208,8 @@ class VFIOMigration:
                 )
             else:
                 return
+        if not self._setter.lost:
+            self._setter.lose("it could not be stopped after the migration")
 
     def _save_data(self, stream: SaveStream) -> bool:
         data = self.vfio_device.backend.read(CHUNK)

@@ -638,3 +638,15 @@ def test_a_destination_for_which_there_is_no_thread_is_what_it_was() -> None:
         pair.migrate()
     assert pair.destination.machine.run_state is RunState.PAUSED
     assert pair.migrate().completed
+
+
+def test_a_device_that_cannot_be_stopped_after_the_migration_is_lost_and_named() -> None:
+    # Found by the soak: the clean-up fails, and so does the second try after the reset.
+    pair = make_pair()
+    pair.source.mocks["vf0"].fail(S.STOP_COPY, S.STOP)
+    pair.source.mocks["vf0"].fail(S.RUNNING, S.RUNNING_P2P)
+    invariants = Invariants(pair.source.machine, pair.destination.machine)
+    report = pair.migrate()
+    invariants.check(report)
+    assert report.completed
+    assert report.lost_devices == ("vf0",)
