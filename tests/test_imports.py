@@ -40,7 +40,7 @@ def test_every_public_name_is_there_and_documented(package: object) -> None:
 # Higher numbers may import lower ones (design, section 9).
 LAYERS = [
     ["errors"],
-    ["runstate", "policy", "log"],
+    ["runstate", "policy", "log", "interrupts"],
     ["clock", "monitor", "trace", "migratable"],
     ["virtual_clock", "biglock", "channel"],
     ["handlers"],

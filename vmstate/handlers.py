@@ -21,6 +21,7 @@ from typing import Self
 from vmstate.biglock import BigLock
 from vmstate.clock import RealClock
 from vmstate.errors import NestedNotificationError
+from vmstate.interrupts import deferred_interrupts
 from vmstate.runstate import RunState
 
 Callback = Callable[[bool, RunState], object]
@@ -166,13 +167,13 @@ class HandlerList:
         Raises:
             NestedNotificationError: called from a handler of this very list; nothing was called.
             BigLockError: called from a state-change thread; nothing was called.
-            BaseExceptionGroup: what the callbacks raised, after all of them were called; a plain
+            BaseExceptionGroup: what the callbacks raised, or Ctrl-C, after all of them were called; a plain
                 ExceptionGroup if only ordinary exceptions are among them. A KeyboardInterrupt or
                 SystemExit that is alone is raised as itself.
 
         """
         self.big_lock.refuse_barred("notify")
-        with self.big_lock:
+        with self.big_lock, deferred_interrupts() as interrupts:
             self.refuse_nested("notify")
             self._notifying = True
             self._result = 0
@@ -183,6 +184,8 @@ class HandlerList:
             finally:
                 self._notifying = False
             result = self._result
+        if interrupts:
+            failures.append(KeyboardInterrupt())
         if failures:
             raise _together(failures, running, state)
         return 0 if running else result
@@ -385,7 +388,9 @@ def _merged(order: list[HandlerEntry], added: list[HandlerEntry]) -> list[Handle
 def _together(failures: list[BaseException], running: bool, state: RunState) -> BaseException:
     if len(failures) == 1 and not isinstance(failures[0], Exception):
         return failures[0]
-    what = "; ".join(f"{failure.__notes__[-1]}: {failure!r}" for failure in failures[:_NAMED])
+    what = "; ".join(
+        ": ".join([*getattr(failure, "__notes__", [])[-1:], repr(failure)]) for failure in failures[:_NAMED]
+    )
     return BaseExceptionGroup(  # an ExceptionGroup if all of them are ordinary
         f"{len(failures)} handler failure(s) while the machine was told that it "
         f"{'starts' if running else 'stops'} ('{state}'): {what}{', ...' if len(failures) > _NAMED else ''}",
