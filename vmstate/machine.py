@@ -9,6 +9,7 @@ from vmstate.biglock import BigLock
 from vmstate.clock import Clock, RealClock
 from vmstate.errors import InvalidTransitionError, RegistrationError, StartRefusedError
 from vmstate.handlers import Callback, HandlerEntry, HandlerList, PassKind
+from vmstate.interrupts import deferred_interrupts
 from vmstate.log import get_logger
 from vmstate.migratable import Attempt, Migratable
 from vmstate.monitor import Monitor, MonitorEvent
@@ -255,11 +256,20 @@ class Machine:
 
     @contextmanager
     def _changing(self, what: str) -> Iterator[None]:
-        """Hold the big lock, unless the machine must not be changed from here."""
+        """Hold the big lock, unless the machine must not be changed from here; a Ctrl-C waits for the end."""
         self.big_lock.refuse_barred(what)
-        with self.big_lock:
-            self.handlers.refuse_nested(what)
-            yield
+        with deferred_interrupts() as interrupts:
+            try:
+                with self.big_lock:
+                    self.handlers.refuse_nested(what)
+                    yield
+            except BaseExceptionGroup as group:
+                if interrupts:
+                    failures = [*group.exceptions, KeyboardInterrupt()]
+                    raise BaseExceptionGroup(group.message, failures) from None
+                raise
+        if interrupts:
+            raise KeyboardInterrupt
 
     def _stop(self, state: RunState, *, announce: bool) -> int:
         self._refuse_live(state)
