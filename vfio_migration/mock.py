@@ -18,6 +18,7 @@ from vfio_migration.errors import BlockedTransitionError
 from vfio_migration.faults import DataFault, Fault, FaultPlan
 from vfio_migration.states import ALL_FLAGS, DeviceState, MigrationFlags, transition_path
 from vmstate import Clock, Event, RealClock, RegistrationError, seconds_to_ns
+from vmstate.clock import NS_PER_SECOND
 
 Arc = tuple[DeviceState, DeviceState]
 _S = DeviceState
@@ -25,7 +26,6 @@ _SAVING = (_S.PRE_COPY, _S.PRE_COPY_P2P, _S.STOP_COPY)
 _BLOCK, _END = 1, 2
 _HEADER = struct.Struct(">BQI")  # kind, offset (of the end: the whole size), length of what follows
 _BLOCK_SIZE = 16 * 1024
-_NS = 1_000_000_000
 
 
 class MockDevice:
@@ -297,7 +297,7 @@ class MockDevice:
         """Sleep to a moment rather than for a time, so that the work done meanwhile does not add to it."""
         wait_ns = time_ns - self._clock.now()
         if wait_ns > 0:
-            self._clock.sleep(wait_ns / _NS)
+            self._clock.sleep(wait_ns / NS_PER_SECOND)
 
     def reset(self) -> None:
         """Be RUNNING, with an empty state."""

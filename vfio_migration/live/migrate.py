@@ -14,8 +14,7 @@ from vfio_migration.live.status import MigrationStatus
 from vfio_migration.migration import VFIOMigration
 from vfio_migration.states import DeviceState
 from vmstate import ClockError, Machine, RunState, VmStateError, channel_pair
-
-_NS = 1_000_000_000
+from vmstate.clock import NS_PER_SECOND
 
 
 def migrate(
@@ -299,4 +298,4 @@ def _names(ids: set[str]) -> str:
 
 
 def _seconds(start_ns: int | None, end_ns: int | None) -> float | None:
-    return None if start_ns is None or end_ns is None else (end_ns - start_ns) / _NS
+    return None if start_ns is None or end_ns is None else (end_ns - start_ns) / NS_PER_SECOND
