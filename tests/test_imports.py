@@ -40,7 +40,7 @@ def test_every_public_name_is_there_and_documented(package: object) -> None:
 # Higher numbers may import lower ones (design, section 9).
 LAYERS = [
     ["errors"],
-    ["runstate", "policy", "log", "interrupts"],
+    ["runstate", "policy", "log", "interrupts", "threads"],
     ["clock", "monitor", "trace", "migratable"],
     ["virtual_clock", "biglock", "channel"],
     ["handlers"],

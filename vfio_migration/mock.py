@@ -55,7 +55,7 @@ class MockDevice:
         precopy_dirty: Sequence[int] = (2048, 1024),
     ) -> None:
         self._flags = MigrationFlags(flags) | MigrationFlags.STOP_COPY
-        self._latency = self._checked_latency(latency)
+        self._latency_ns, self._other_latency_ns = _checked_latency(latency)
         if min(state_size, precopy_size, *precopy_dirty, 0) < 0:
             raise ValueError("sizes of state are in bytes and not negative")
         if rate is not None and not rate > 0:
@@ -100,7 +100,7 @@ class MockDevice:
 
     def arc_latency(self, current: DeviceState, target: DeviceState) -> float:
         """Give the seconds that an arc takes."""
-        return self._latency if isinstance(self._latency, float) else self._latency.get((current, target), 0.0)
+        return self._latency_ns.get((current, target), self._other_latency_ns) / NS_PER_SECOND
 
     def fail(
         self,
@@ -212,7 +212,7 @@ class MockDevice:
         arc = (self._state, target)
         if len(transition_path(*arc, self._flags)) != 1:
             raise OSError(errno_codes.EINVAL, f"{arc[0].name} to {target.name} is not one arc")
-        until = self._clock.now() + seconds_to_ns(self.arc_latency(*arc))
+        until = self._clock.now() + self._latency_ns.get(arc, self._other_latency_ns)
         with self._lock:
             resets = self._resets
             refusal = self._refusal() if arc[0] is _S.RESUMING else None
@@ -412,16 +412,6 @@ class MockDevice:
         self._loading = None
         self._loaded_digest = None
 
-    def _checked_latency(self, latency: float | Mapping[Arc, float]) -> float | dict[Arc, float]:
-        if not isinstance(latency, Mapping):
-            seconds_to_ns(latency)
-            return float(latency)
-        table = {}
-        for (current, target), seconds in latency.items():
-            seconds_to_ns(seconds)
-            table[DeviceState(current), DeviceState(target)] = float(seconds)
-        return table
-
     def _checked_arc(self, current: DeviceState, target: DeviceState) -> Arc:
         try:
             path = transition_path(current, target, self._flags)
@@ -434,6 +424,14 @@ class MockDevice:
                 f"it goes to {way}"
             )
         return DeviceState(current), DeviceState(target)
+
+
+def _checked_latency(latency: float | Mapping[Arc, float]) -> tuple[dict[Arc, int], int]:
+    """Give the nanoseconds of each arc that has its own latency, and of all others."""
+    if not isinstance(latency, Mapping):
+        return {}, seconds_to_ns(latency)
+    table = {(DeviceState(arc[0]), DeviceState(arc[1])): seconds_to_ns(seconds) for arc, seconds in latency.items()}
+    return table, 0
 
 
 def _os_error(code: int | None, what: str) -> OSError:

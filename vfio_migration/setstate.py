@@ -1,7 +1,7 @@
 """Setting a device's state, with recovery and reset: QEMU's side (`vfio_migration_set_state`)."""
 
 import threading
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vfio_migration.device import VFIODevice
 from vfio_migration.errors import DeviceLostError, VFIOMigrationError
@@ -14,8 +14,7 @@ class StaleChangeError(VFIOMigrationError):
     """A change came back that had been given up: whatever it did counts for nothing."""
 
 
-@dataclass(frozen=True)
-class Arc:
+class Arc(NamedTuple):
     """An arc that a device is on."""
 
     current: DeviceState
@@ -78,13 +77,15 @@ class StateSetter:
             OSError: the device failed; or whatever else its backend raised.
 
         """
-        ticket = self._ticket()
-        self._machine.emit(
-            "vfio_migration_set_state", name=self._device.id, new_state=new.name, recover_state=recover.name
-        )
-        if self.lost:
+        with self._lock:
+            ticket, state = self._given_up, self._device_state
+        if self._machine.traced:
+            self._machine.emit(
+                "vfio_migration_set_state", name=self._device.id, new_state=new.name, recover_state=recover.name
+            )
+        if state is DeviceState.ERROR:
             raise DeviceLostError(f"device {self._device.id!r} is lost and cannot go to {new.name}: take it away")
-        if new is self.device_state:
+        if new is state:
             return
         try:
             self._walk(new, ticket)
@@ -126,12 +127,13 @@ class StateSetter:
 
     def _walk(self, new: DeviceState, ticket: int) -> None:
         """Go arc by arc, as the kernel does between QEMU and the driver."""
-        for target in transition_path(self._backend.state, new, self._backend.flags):
-            arc = Arc(self._backend.state, target)
+        backend = self._backend
+        for target in transition_path(backend.state, new, backend.flags):
+            arc = Arc(backend.state, target)
             self._begin_arc(arc)
             failure = ""
             try:
-                self._backend.set_arc(target)
+                backend.set_arc(target)
             except BaseException as error:
                 failure = str(error) or type(error).__name__
                 raise
@@ -141,13 +143,15 @@ class StateSetter:
     def _begin_arc(self, arc: Arc) -> None:
         with self._lock:
             self._arc = arc
-        self._emit_arc("vfio_arc_begin", arc)
+        if self._machine.traced:
+            self._emit_arc("vfio_arc_begin", arc)
 
     def _end_arc(self, arc: Arc, failure: str, ticket: int) -> None:
         with self._lock:
             self._check(ticket)
             self._arc = None
-        self._emit_arc("vfio_arc_end", arc, error=failure)
+        if self._machine.traced:
+            self._emit_arc("vfio_arc_end", arc, error=failure)
 
     def _emit_arc(self, event: str, arc: Arc, **more: str) -> None:
         self._machine.emit(
@@ -194,7 +198,8 @@ class StateSetter:
         with self._lock:
             self._check(ticket)
             self._device_state = state
-        self._machine.emit("vfio_migration_set_device_state", name=self._device.id, state=state.name)
+        if self._machine.traced:
+            self._machine.emit("vfio_migration_set_device_state", name=self._device.id, state=state.name)
         if self._device.migration_events:
             self._machine.announce(
                 "VFIO_MIGRATION",

@@ -32,9 +32,10 @@ class StateChange:
             return  # given up long ago; nobody waits for it
         except Exception as error:  # noqa: BLE001 - a backend may raise anything
             self._report(kind, error, state)
-        self._machine.emit(
-            NAMES[kind], name=self._device.id, running=int(running), reason=str(state), dev_state=new.name
-        )
+        if self._machine.traced:
+            self._machine.emit(
+                NAMES[kind], name=self._device.id, running=int(running), reason=str(state), dev_state=new.name
+            )
 
     def give_up(self, kind: PassKind, state: RunState, why: str) -> None:
         """Go on without the device; `why` says what became of its change of this pass."""

@@ -31,6 +31,7 @@ class StateChangeThread:
         watchdog: Watchdog | None = None,
     ) -> None:
         self._device = device
+        self._names = {kind: f"{name} {device}" for kind, name in NAMES.items()}
         self._change = change
         self._launcher = launcher
         self._big_lock = big_lock
@@ -45,7 +46,7 @@ class StateChangeThread:
 
     def open(self, kind: PassKind, running: bool, state: RunState) -> None:
         """Launch the device's change of this pass."""
-        name = f"{NAMES[kind]} {self._device}"
+        name = self._names[kind]
         if self._launch is not None:
             raise AssertionError(f"{name!r} launched while {self._launch.name!r} runs")
         launch = Launch(name, lambda: self._change.change(kind, running, state), self._big_lock)
@@ -65,7 +66,7 @@ class StateChangeThread:
     def close(self, kind: PassKind) -> None:
         """Join it."""
         launch = self._launch
-        name = f"{NAMES[kind]} {self._device}"
+        name = self._names[kind]
         if launch is None:
             raise AssertionError(f"{name!r} joined, but no thread of device {self._device!r} was launched")
         if launch.name != name:

@@ -86,11 +86,12 @@ def transition_path(
 
     Raises what `next_state` raises.
     """
-    return _path(DeviceState(current), DeviceState(target), MigrationFlags(flags))
+    return _path(current, target, flags)  # called for every arc, so that all else is done once
 
 
 @cache
 def _path(current: DeviceState, target: DeviceState, flags: MigrationFlags) -> tuple[DeviceState, ...]:
+    current, target, flags = DeviceState(current), DeviceState(target), MigrationFlags(flags)
     what = f"{current.name} to {target.name}"
     if DeviceState.ERROR in (current, target):
         raise BlockedTransitionError(f"{what}: only a reset leaves ERROR, and nothing may ask for it")

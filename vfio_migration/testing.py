@@ -74,6 +74,10 @@ class ScarceThreads:
         """As the clock."""
         return self._clock.join(thread, timeout)
 
+    def give_way(self) -> None:
+        """As the clock."""
+        self._clock.give_way()
+
     def lock(self, name: str, *, idle: bool = False) -> Lock:
         """As the clock."""
         return self._clock.lock(name, idle=idle)

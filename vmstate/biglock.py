@@ -1,13 +1,35 @@
 """The big lock of a machine (QEMU's BQL): handlers run under it, state-change threads never take it."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
 from vmstate.clock import Clock
 from vmstate.errors import BigLockError
+
+
+class _BarredDepth(threading.local):
+    """How many contexts of `BigLock.barred` the calling thread is in."""
+
+    depth = 0
+
+
+class _Barred:
+    """A context of `BigLock.barred`; a class of its own, since a generator costs more than all that it does."""
+
+    __slots__ = ("_barred",)
+
+    def __init__(self, barred: _BarredDepth) -> None:
+        self._barred = barred
+
+    def __enter__(self) -> None:
+        self._barred.depth += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._barred.depth -= 1
 
 
 class BigLock:
@@ -28,7 +50,7 @@ class BigLock:
         self._owner: int | None = None
         self._depth = 0
         self._participation: AbstractContextManager[None] | None = None
-        self._barred = threading.local()
+        self._barred = _BarredDepth()
 
     @property
     def clock(self) -> Clock:
@@ -93,15 +115,9 @@ class BigLock:
     ) -> None:
         self.release()
 
-    @contextmanager
-    def barred(self) -> Iterator[None]:
-        """Mark the calling thread as one that the holder of the lock waits for."""
-        before = getattr(self._barred, "depth", 0)
-        self._barred.depth = before + 1
-        try:
-            yield
-        finally:
-            self._barred.depth = before
+    def barred(self) -> AbstractContextManager[None]:
+        """Mark the calling thread, in the context, as one that the holder of the lock waits for."""
+        return _Barred(self._barred)
 
     def refuse_barred(self, what: str) -> None:
         """
@@ -111,7 +127,7 @@ class BigLock:
             BigLockError: it is; the message says what to do instead.
 
         """
-        if getattr(self._barred, "depth", 0):
+        if self._barred.depth:
             raise BigLockError(
                 f"thread {threading.current_thread().name!r} changes a device's state and must not {what} "
                 f"machine {self._name!r}: the holder of the big lock waits for this very thread, so both "

@@ -6,12 +6,16 @@ clock, so that time can be swapped without touching the code that waits.
 """
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
+
+from vmstate.threads import start
 
 NS_PER_SECOND = 1_000_000_000
 
@@ -91,6 +95,10 @@ class Clock(Protocol):
         """Wait for the end of a thread that `start_thread` returned; False if it took too long."""
         ...
 
+    def give_way(self) -> None:
+        """Let a thread go on that the calling one has just woken, where threads would otherwise pile up."""
+        ...
+
     def lock(self, name: str, *, idle: bool = False) -> Lock:
         """Make a lock; the name says in diagnoses what is waited for, `idle` that nobody minds the wait."""
         ...
@@ -119,7 +127,7 @@ class RealClock:
     def start_thread(self, target: Callable[[], object], name: str) -> threading.Thread:
         """Start a daemon thread, so that one that stalls does not keep the process alive."""
         thread = threading.Thread(target=target, name=name, daemon=True)
-        thread.start()
+        start(thread)
         return thread
 
     def join(self, thread: threading.Thread, timeout: float | None = None) -> bool:
@@ -131,6 +139,15 @@ class RealClock:
         """
         thread.join(timeout)
         return not thread.is_alive()
+
+    def give_way(self) -> None:
+        """
+        Yield the processor, and with it the interpreter's lock where there is one.
+
+        Hundreds of threads that wait for that lock at the same time wake one another every few milliseconds for
+        nothing (`sys.getswitchinterval`); one that gets it at once is asleep again before the next is woken.
+        """
+        _yield()
 
     def lock(self, name: str, *, idle: bool = False) -> Lock:
         """Make a plain lock of `threading`."""
@@ -144,5 +161,7 @@ class RealClock:
         """Do nothing: the system schedules every thread anyway."""
         return _NOTHING
 
+
+_yield: Callable[[], None] = getattr(os, "sched_yield", partial(time.sleep, 0))  # which not every system has
 
 _NOTHING: AbstractContextManager[None] = nullcontext()

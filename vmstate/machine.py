@@ -244,6 +244,11 @@ class Machine:
         fields = {key.replace("_", "-"): value for key, value in data.items()}
         self.monitor.announce(MonitorEvent(name, fields, self.clock.now()))
 
+    @property
+    def traced(self) -> bool:
+        """Whether anybody takes trace events; where many things happen, ask before gathering an event's fields."""
+        return self._trace is not None
+
     def emit(self, name: str, /, **fields: Any) -> None:
         """Announce a trace event to the machine's sink, if it has one."""
         if self._trace is not None:

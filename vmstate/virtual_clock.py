@@ -29,6 +29,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from vmstate.clock import Event, Lock, seconds_to_ns
 from vmstate.errors import ClockError
 from vmstate.policy import InOrder, Policy
+from vmstate.threads import start
 
 
 class DeadlockError(ClockError):
@@ -138,7 +139,7 @@ class VirtualClock:
             self._threads[thread] = task
             self._wake(task)
         try:
-            thread.start()
+            start(thread)
         except BaseException:
             with self._mutex:
                 self._forget(task)
@@ -156,6 +157,9 @@ class VirtualClock:
                 return False
         thread.join()  # it has left the clock, and is about to end
         return True
+
+    def give_way(self) -> None:
+        """Do nothing: one thread runs at a time here, and who was woken waits for its turn."""
 
     def lock(self, name: str, *, idle: bool = False) -> Lock:
         """Make a lock that is handed over in the order of asking; to wait for an `idle` one is no deadlock."""

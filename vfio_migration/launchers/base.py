@@ -8,7 +8,7 @@ from typing import Protocol
 from vmstate import BigLock
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Launch:
     """
     One piece of work for a thread: its token, which also carries back what went wrong.

@@ -32,6 +32,7 @@ class ParkedLauncher:
         self._work.hand_over(launch)
         self._pending = True
         self._work.go.release()
+        self._clock.give_way()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until it has run."""
