@@ -94,7 +94,8 @@ class HandlerList:
 
     Guarantees:
     - Entries may come and go at any time, from any thread and from callbacks; each costs O(log n)
-      comparisons at most, made when the order is next needed.
+      comparisons at most, made when the order is next needed. The order is copied once then, however many
+      changes there were.
     - One notification at a time: another thread's waits for its turn, one from a callback is refused.
 
     What threads share is guarded by `_mutex` (the entries and the changes that a walk has still to
@@ -106,7 +107,7 @@ class HandlerList:
         self._mutex = threading.Lock()
         self._order: list[HandlerEntry] = []  # settled, ascending; replaced, never edited
         self._added: list[HandlerEntry] = []  # since `_order` was settled
-        self._gone = 0  # removed since then, but still in one of the two
+        self._gone: list[HandlerEntry] = []  # removed since then, but still in one of the two
         self._count = 0
         self._registrations = 0
         self._steps: dict[tuple[PassKind, bool], list[Callback | None]] = {}  # passes built from `_order`
@@ -245,7 +246,11 @@ class HandlerList:
             order = self._settle()
             callbacks = self._steps.get((kind, running))
             if callbacks is None:
-                callbacks = [self._callback(entry, kind) for entry in (order if running else reversed(order))]
+                entries = order if running else reversed(order)
+                wrap = self._wrapper is not None
+                callbacks = (
+                    [self._callback(each, kind) for each in entries] if wrap else [*map(_callback_of[kind], entries)]
+                )
                 self._steps[kind, running] = callbacks
             return order, callbacks
 
@@ -266,7 +271,7 @@ class HandlerList:
                 steps.delete(entry, following)
 
     def _callback(self, entry: HandlerEntry, kind: PassKind) -> Callback | None:
-        callback = entry.main if kind is PassKind.MAIN else entry.prepare
+        callback = _callback_of[kind](entry)
         if callback is None or self._wrapper is None:
             return callback
         return self._wrapper(entry, kind, callback)
@@ -294,11 +299,11 @@ class HandlerList:
             entry.removed = True
             entry.changed_in_pass = self._current_pass()
             self._count -= 1
-            self._gone += 1
+            self._gone.append(entry)
             self._steps = {}
             if self._walking:
                 self._changes.append((entry, False))
-            if self._gone > self._count + _SPARE:
+            if len(self._gone) > self._count + _SPARE:
                 self._settle()
 
     def _current_pass(self) -> int:
@@ -307,13 +312,14 @@ class HandlerList:
     def _settle(self) -> list[HandlerEntry]:
         """Bring `_order` up to date: at most O(log n) comparisons for each entry that came."""
         if self._gone or self._added:
-            order, added = self._order, self._added
-            if self._gone:
+            order = self._order
+            changed = [entry for entry in self._added if not entry.removed] + self._gone
+            if len(changed) * _FEW >= len(order):  # looking at every entry is cheaper than searching for so many
                 order = [entry for entry in order if not entry.removed]
-                added = [entry for entry in added if not entry.removed]
-            self._order = _merged(order, sorted(added, key=_key))
+                changed = [entry for entry in changed if not entry.removed]
+            self._order = _edited(order, sorted(changed, key=_key))
             self._added = []
-            self._gone = 0
+            self._gone = []
         return self._order
 
 
@@ -367,22 +373,30 @@ class _Steps:
 
 
 _SPARE = 64  # so many removed entries are never worth a clean-up
+_FEW = 16  # one change among so many entries is one worth searching for
 _key: Callable[[HandlerEntry], int] = operator.attrgetter("_key")
+_callback_of: dict[PassKind, Callable[[HandlerEntry], Callback | None]] = {
+    PassKind.PREPARE: operator.attrgetter("prepare"),
+    PassKind.MAIN: operator.attrgetter("main"),
+}
 
 
-def _merged(order: list[HandlerEntry], added: list[HandlerEntry]) -> list[HandlerEntry]:
-    """Merge two ascending lists: a binary search for each entry of the second, the rest is copying."""
+def _edited(order: list[HandlerEntry], changed: list[HandlerEntry]) -> list[HandlerEntry]:
+    """Put in what came, leave out what went: a binary search for each, the rest is copying. Both are ascending."""
     if not order:
-        return added
-    merged: list[HandlerEntry] = []
+        return changed
+    edited: list[HandlerEntry] = []
     start = 0
-    for entry in added:
-        end = bisect_right(order, _key(entry), start, key=_key)
-        merged += order[start:end]
-        merged.append(entry)
+    for entry in changed:
+        end = bisect_left(order, _key(entry), start, key=_key)
+        edited += order[start:end]
         start = end
-    merged += order[start:]
-    return merged
+        if not entry.removed:
+            edited.append(entry)
+        elif end < len(order) and order[end] is entry:
+            start = end + 1
+    edited += order[start:]
+    return edited
 
 
 def _together(failures: list[BaseException], running: bool, state: RunState) -> BaseException:
