@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from vfio_migration.chrome_trace import chrome_trace
 from vfio_migration.errors import ScenarioError
-from vfio_migration.runner import MODES, Result, run_scenario
+from vfio_migration.runner import MODES, run_scenario
 from vfio_migration.scenario import bundled_scenarios, load_scenario
 from vfio_migration.terminal import print_result
 from vmstate import VirtualClock
@@ -67,6 +68,9 @@ def run(
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write the figures there; '-': standard output.")
     ] = None,
+    trace_file: Annotated[
+        str | None, typer.Option("--trace", metavar="FILE", help="Write a trace there that Perfetto opens.")
+    ] = None,
 ) -> None:
     """
     Migrate a scenario's machine and say what the switchover took.
@@ -82,7 +86,8 @@ def run(
     except ScenarioError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
-    _check_writable(json_file)
+    for file in (json_file, trace_file):
+        _check_writable(file)
     if threads is not None:
         loaded = loaded.with_threads(str(threads))
     try:
@@ -104,7 +109,9 @@ def run(
         typer.echo(f"error: standard output: cannot be written ({error.strerror})", err=True)
         raise typer.Exit(2) from None
     if json_file is not None:
-        _write_json(json_file, result)
+        _write_json(json_file, result.as_json())
+    if trace_file is not None:
+        _write_json(trace_file, chrome_trace({name: mode.typical.timeline for name, mode in result.modes.items()}))
     raise typer.Exit(0 if result.completed else 1)
 
 
@@ -123,8 +130,8 @@ def _check_writable(file: str | None) -> None:
         _write(str(file), "a", "")
 
 
-def _write_json(file: str, result: Result) -> None:
-    text = json.dumps(result.as_json(), indent=2) + "\n"
+def _write_json(file: str, data: object) -> None:
+    text = json.dumps(data, indent=2) + "\n"
     if file == "-":
         sys.stdout.write(text)
         return

@@ -11,7 +11,7 @@ from vfio_migration.live.status import MigrationStatus
 from vfio_migration.plan import Bounds
 from vfio_migration.scenario import Scenario
 from vfio_migration.timeline import Timeline, build_timeline
-from vmstate import Clock, Recorder
+from vmstate import Clock, Recorder, TraceEvent
 
 MODES = ("serial", "parallel")
 PARTS = ("switchover_s", "source_stop_s", "transfer_s", "destination_start_s")
@@ -24,6 +24,7 @@ class Run:
     report: MigrationReport
     state_intact: bool
     timeline: Timeline
+    events: tuple[TraceEvent, ...] = ()
 
     @property
     def completed(self) -> bool:
@@ -146,7 +147,7 @@ def run_once(scenario: Scenario, clock: Clock | None = None, *, record: bool = T
     intact = all(mock.state_hash == destination.mocks[name].state_hash for name, mock in source.mocks.items())
     source.close()
     destination.close()
-    return Run(report, intact, build_timeline(recorder.events))
+    return Run(report, intact, build_timeline(recorder.events), tuple(recorder.events))
 
 
 def _run_json(run: Run) -> dict[str, Any]:

@@ -23,13 +23,24 @@ class StateChange:
 
     def change(self, kind: PassKind, running: bool, state: RunState) -> None:
         """Do what the device has to do in this pass; an error of the device is reported, not raised."""
+        self.announce("vfio_change_begin", kind)
+        try:
+            self._change(kind, running, state)
+        except StaleChangeError:
+            return  # given up long ago; nobody waits for it
+        self.announce("vfio_change_end", kind)
+
+    def announce(self, event: str, kind: PassKind) -> None:
+        """Announce a trace event of the device in this pass."""
+        if self._machine.traced:
+            self._machine.emit(event, name=self._device.id, depth=self._device.device.depth, kind=str(kind))
+
+    def _change(self, kind: PassKind, running: bool, state: RunState) -> None:
         new = self._prepared() if kind is PassKind.PREPARE else self._changed(running, state)
         try:
             self._setter.set_state_or_reset(new)
-        except ClockError:
+        except (ClockError, StaleChangeError):
             raise
-        except StaleChangeError:
-            return  # given up long ago; nobody waits for it
         except Exception as error:  # noqa: BLE001 - a backend may raise anything
             self._report(kind, error, state)
         if self._machine.traced:

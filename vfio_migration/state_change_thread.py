@@ -71,6 +71,13 @@ class StateChangeThread:
             raise AssertionError(f"{name!r} joined, but no thread of device {self._device!r} was launched")
         if launch.name != name:
             raise AssertionError(f"{name!r} joined while {launch.name!r} runs")
+        self._change.announce("vfio_join_begin", kind)
+        try:
+            self._wait(launch, kind)
+        finally:
+            self._change.announce("vfio_join_end", kind)
+
+    def _wait(self, launch: Launch, kind: PassKind) -> None:
         interrupt = None
         try:
             in_time = self._join(kind)

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vfio_migration.critical_path import condensed, critical_path
 from vfio_migration.runner import PARTS, ModeResult, Result
 from vfio_migration.timeline import Span, SpanKind, Timeline
 
@@ -37,6 +38,7 @@ def print_result(console: Console, result: Result) -> None:
     for name, mode in result.modes.items():
         run = mode.typical
         print_timeline(console, f"{result.scenario}, {name}", run.timeline, run.report.switchover_s)
+        print_critical_path(console, f"{result.scenario}, {name}", run.timeline)
     console.print(_table(console, result))
     console.print(_verdict(result))
     for name, mode in result.modes.items():
@@ -68,6 +70,25 @@ def print_timeline(console: Console, title: str, timeline: Timeline, seconds: fl
     axis = f"0{took:>{width - 1}}"
     console.print(Text(f"{'':<{label_width}}  {axis}", style="dim"))
     _print_legend(console, {_mark(span) for span in spans})
+    console.print()
+
+
+def print_critical_path(console: Console, title: str, timeline: Timeline) -> None:
+    """Say in a few lines what makes the switchover as long as it is."""
+    path = condensed(critical_path(timeline))
+    if not path:
+        return
+    console.print(_plain(console, f"{title}: what the switchover waits for, in order", style="bold"))
+    longest = max(link.seconds for link in path)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for justify in ("right", "right", "left"):
+        table.add_column(justify=justify)
+    for link in path:
+        what = _plain(console, link.what)
+        table.add_row(
+            _ms(link.seconds), f"{link.share * 100:.1f} %", what, style="bold" if link.seconds == longest else ""
+        )
+    console.print(table)
     console.print()
 
 
@@ -134,8 +155,8 @@ def _drawn(timeline: Timeline) -> list[Span]:
     return [
         span
         for span in spans
-        if (span.kind is not SpanKind.HANDLER and span.seconds > 0)
-        or (span.name not in devices and span.seconds >= _SHORTEST_S)
+        if (span.kind in (SpanKind.ARC, SpanKind.SAVE) and span.seconds > 0)
+        or (span.kind is SpanKind.HANDLER and span.name not in devices and span.seconds >= _SHORTEST_S)
     ]
 
 

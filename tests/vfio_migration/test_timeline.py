@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from tests.vfio_migration.support import Backend, Rig, S
+from vfio_migration.runner import run_once
+from vfio_migration.scenario import Scenario, load_scenario
 from vfio_migration.timeline import Span, SpanKind, Timeline, build_timeline
-from vmstate import TraceEvent, device_priority
+from vmstate import TraceEvent, VirtualClock, device_priority
 
 
 def event(name: str, time_ns: int, /, *, machine: str = "source", thread: str = "main", **fields: object) -> TraceEvent:
@@ -24,6 +28,11 @@ def checkpoint(name: str, time_ns: int) -> TraceEvent:
 
 def span(start_ns: int, end_ns: int) -> Span:
     return Span(SpanKind.ARC, "vf0", "", "source", "main", 1, start_ns, end_ns)
+
+
+def switchover_of(scenario: Scenario) -> Timeline:
+    timeline = run_once(scenario, VirtualClock()).timeline
+    return replace(timeline, spans=timeline.switchover())
 
 
 def test_nothing_recorded_is_an_empty_timeline() -> None:
@@ -88,8 +97,9 @@ def test_the_switchover_is_what_lies_between_its_two_checkpoints() -> None:
     ]
     timeline = build_timeline(events)
     assert (timeline.start_ns, timeline.end_ns) == (6, 9)
-    assert [each.name for each in timeline.switchover()] == ["inside"]
-    assert len(timeline.spans) == 4
+    assert [each.name for each in timeline.switchover() if each.kind is SpanKind.ARC] == ["inside"]
+    assert len(timeline.select(SpanKind.ARC)) == 4
+    assert timeline.switchover_s == 3 / 1e9
 
 
 def test_a_switchover_that_began_anew_has_not_ended() -> None:
@@ -124,3 +134,43 @@ def test_a_failed_arc_is_a_span_as_long_as_it_took() -> None:
     arcs = [each for each in rig.spans() if each.kind is SpanKind.ARC]
     assert [(each.detail, each.seconds) for each in arcs] == [("RUNNING -> RUNNING_P2P", 0.25)]
     assert arcs[0].thread == "vfio_vmstate_change_prepare vf0"
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_a_migration_s_timeline_has_every_change_join_transfer_and_phase(parallel: bool) -> None:
+    scenario = load_scenario("vfs")
+    timeline = switchover_of(scenario if parallel else scenario.serial())
+    changes = timeline.select(SpanKind.CHANGE, "vf0")
+    assert [(each.side, each.detail) for each in changes] == [
+        ("source", "prepare"),
+        ("source", "main"),
+        ("destination", "prepare"),
+        ("destination", "main"),
+    ]
+    assert {each.thread == f"vfio_vmstate_change{'_prepare' * (each.detail == 'prepare')} vf0" for each in changes} == {
+        parallel
+    }
+    joins = timeline.select(SpanKind.JOIN, "vf0")
+    assert [(each.side, each.detail) for each in joins] == [(each.side, each.detail) for each in changes] * parallel
+    assert [each.name for each in timeline.select(SpanKind.PHASE)] == ["stop", "transfer", "start"]
+    assert len(timeline.select(SpanKind.SAVE)) == 4
+    (stop,) = timeline.select(SpanKind.PHASE, "stop", side="source")
+    handlers = timeline.select(SpanKind.HANDLER, side="source")
+    assert handlers
+    assert all(stop.holds(each) for each in handlers)
+
+
+def test_a_join_lasts_until_the_change_ends_that_it_waits_for() -> None:
+    timeline = switchover_of(load_scenario("vfs"))
+    assert timeline.select(SpanKind.JOIN)
+    for join in timeline.select(SpanKind.JOIN):
+        (change,) = timeline.select(SpanKind.CHANGE, join.name, join.detail, join.side)
+        assert join.end_ns >= change.end_ns > change.start_ns
+        assert join.depth == change.depth == 3
+
+
+def test_spans_are_selected_by_shell_patterns() -> None:
+    spans = build_timeline([arc("begin", 1), arc("end", 2), arc("begin", 3, "gpu0"), arc("end", 4, "gpu0")])
+    assert [each.name for each in spans.select(SpanKind.ARC, "vf*")] == ["vf0"]
+    assert [each.name for each in spans.select(detail="RUNNING -> *")] == ["vf0", "gpu0"]
+    assert spans.select(side="source") == ()
