@@ -1,7 +1,7 @@
 """Timelines: what was recorded, as spans with a beginning and an end."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
@@ -26,7 +26,8 @@ class Span:
 
     `name` is the device's or handler's, `depth` that in the device tree (None: a plain priority, or no device),
     `detail` the arc (`PRE_COPY -> PRE_COPY_P2P`) or the pass. `side` is "source" or "destination", or empty if no
-    checkpoint of a migration says which.
+    checkpoint of a migration says which. `begun` and `ended` are the places of its two events among all that were
+    recorded: they tell the order of what takes no time.
     """
 
     kind: SpanKind
@@ -38,6 +39,8 @@ class Span:
     start_ns: int
     end_ns: int
     side: str = ""
+    begun: int = field(default=-1, compare=False)
+    ended: int = field(default=-1, compare=False)
 
     @property
     def seconds(self) -> float:
@@ -79,13 +82,13 @@ class Timeline:
         return tuple(span for span in self.spans if self.start_ns <= span.start_ns and span.end_ns <= self.end_ns)
 
     def select(
-        self, kind: SpanKind | None = None, name: str = "*", detail: str = "*", side: str | None = None
+        self, kind: SpanKind | str | None = None, name: str = "*", detail: str = "*", side: str | None = None
     ) -> tuple[Span, ...]:
         """Give the spans of a kind and a side whose name and detail match shell patterns."""
         return tuple(
             span
             for span in self.spans
-            if (kind is None or span.kind is kind)
+            if kind in (None, span.kind)
             and (side is None or span.side == side)
             and fnmatchcase(span.name, name)
             and fnmatchcase(span.detail, detail)
@@ -115,16 +118,17 @@ _PHASES = {
 }
 _SIDES = {"src": "source", "dst": "destination"}
 _Key = tuple[SpanKind, str, str, str]
+_Placed = tuple[int, TraceEvent]
 
 
 def build_timeline(events: Iterable[TraceEvent]) -> Timeline:
     """Make a timeline of recorded events, of both machines; what was never closed is left out."""
-    open_spans: dict[_Key, TraceEvent] = {}
-    open_phases: dict[tuple[str, str], TraceEvent] = {}  # by what closes them
+    open_spans: dict[_Key, _Placed] = {}
+    open_phases: dict[tuple[str, str], _Placed] = {}  # by what closes them
     spans = []
     sides: dict[str, str] = {}
     start_ns = end_ns = None
-    for event in events:
+    for place, event in enumerate(events):
         if event.name == "vmstate_downtime_checkpoint":
             checkpoint = event.fields["checkpoint"]
             sides[event.machine] = _SIDES.get(checkpoint.partition("-")[0], "")
@@ -134,17 +138,17 @@ def build_timeline(events: Iterable[TraceEvent]) -> Timeline:
                 end_ns = event.time_ns
             opening = open_phases.pop((event.machine, checkpoint), None)
             if opening is not None:
-                spans.append(_phase(opening, event))
+                spans.append(_phase(opening, (place, event)))
             if checkpoint in _PHASES:
-                open_phases[event.machine, _PHASES[checkpoint][0]] = event
+                open_phases[event.machine, _PHASES[checkpoint][0]] = place, event
         kind = _OPENING.get(event.name)
         if kind is not None:
-            open_spans[_key(kind, event)] = event
+            open_spans[_key(kind, event)] = place, event
         kind = _CLOSING.get(event.name)
         if kind is not None:
             opening = open_spans.pop(_key(kind, event), None)
             if opening is not None:
-                spans.append(_span(kind, opening, event))
+                spans.append(_span(kind, opening, (place, event)))
     sided = [replace(span, side=sides.get(span.machine, "")) for span in spans]
     return Timeline(tuple(sorted(sided, key=lambda span: (span.start_ns, -span.end_ns))), start_ns, end_ns)
 
@@ -157,13 +161,13 @@ def _name(kind: SpanKind, event: TraceEvent) -> str:
     return str(event.fields["handler" if kind is SpanKind.HANDLER else "name"])
 
 
-def _phase(opening: TraceEvent, closing: TraceEvent) -> Span:
-    name = _PHASES[opening.fields["checkpoint"]][1]
-    return Span(SpanKind.PHASE, name, "", opening.machine, opening.thread, None, opening.time_ns, closing.time_ns)
+def _phase(opening: _Placed, closing: _Placed) -> Span:
+    name = _PHASES[opening[1].fields["checkpoint"]][1]
+    return _between(opening, closing, SpanKind.PHASE, name, "", None)
 
 
-def _span(kind: SpanKind, opening: TraceEvent, closing: TraceEvent) -> Span:
-    fields = opening.fields
+def _span(kind: SpanKind, opening: _Placed, closing: _Placed) -> Span:
+    fields = opening[1].fields
     depth: int | None = fields.get("depth")
     detail = ""
     if kind is SpanKind.HANDLER:
@@ -173,13 +177,20 @@ def _span(kind: SpanKind, opening: TraceEvent, closing: TraceEvent) -> Span:
         detail = f"{fields['current']} -> {fields['target']}"
     elif kind in (SpanKind.CHANGE, SpanKind.JOIN):
         detail = fields["kind"]
+    return _between(opening, closing, kind, _name(kind, opening[1]), detail, depth)
+
+
+def _between(opening: _Placed, closing: _Placed, kind: SpanKind, name: str, detail: str, depth: int | None) -> Span:
+    (begun, first), (ended, last) = opening, closing
     return Span(
         kind,
-        _name(kind, opening),
+        name,
         detail,
-        opening.machine,
-        opening.thread,
+        first.machine,
+        first.thread,
         depth,
-        opening.time_ns,
-        closing.time_ns,
+        first.time_ns,
+        last.time_ns,
+        begun=begun,
+        ended=ended,
     )

@@ -1,15 +1,32 @@
 """What the tests of `vfio_migration` share: machines in virtual time, devices to break, and their traces."""
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from vfio_migration import ALL_FLAGS, DeviceState, MockDevice, VFIODevice, VFIOMigration
+import pytest
+
+from vfio_migration import ALL_FLAGS, DeviceState, MockDevice, VFIODevice, VFIOMigration, Watchdog
+from vfio_migration.launchers import DEFAULT
 from vfio_migration.mock import Arc
 from vfio_migration.scenario import Scenario, parse_scenario
 from vfio_migration.setstate import StateSetter
 from vfio_migration.states import MigrationFlags
 from vfio_migration.timeline import Span, SpanKind, build_timeline
-from vmstate import Bus, Device, Machine, MonitorEvent, Recorder, RunState, TraceEvent, VirtualClock, add_device_handler
+from vmstate import (
+    Bus,
+    Clock,
+    Device,
+    Machine,
+    MonitorEvent,
+    Recorder,
+    RunState,
+    TraceEvent,
+    VirtualClock,
+    add_device_handler,
+)
 
 S = DeviceState
 ARCS = frozenset(
@@ -35,6 +52,10 @@ BARE = MigrationFlags.STOP_COPY
 P2P_ONLY = BARE | MigrationFlags.P2P
 PRECOPY_ONLY = BARE | MigrationFlags.PRE_COPY
 FEATURES = (BARE, P2P_ONLY, PRECOPY_ONLY, ALL_FLAGS)
+SERIAL = "serial"  # where tests say how a device's threads come about: it has none, parallel changes are off
+LIMIT = 30.0  # seconds of real time after which a test has failed
+
+after_the_test = ExitStack()  # closed by a fixture when a test is over
 
 
 class Backend(MockDevice):
@@ -74,17 +95,61 @@ class Attempt:
         self.errors.append(error)
 
 
+def register(
+    machine: Machine,
+    device: Device,
+    backend: MockDevice,
+    *,
+    threads: str = DEFAULT,
+    events: bool = False,
+    watchdog: Watchdog | None = None,
+) -> VFIOMigration:
+    """Register a device until the test is over; `threads`: a launcher's name, or SERIAL."""
+    parallel = threads != SERIAL
+    vfio_device = VFIODevice(device, backend, migration_parallel_states=parallel, migration_events=events)
+    migration = VFIOMigration(machine, vfio_device, threads=threads if parallel else DEFAULT, watchdog=watchdog)
+    after_the_test.callback(migration.close)
+    after_the_test.callback(backend.release)  # first: what stalls, and was given up, comes back
+    return migration
+
+
 def state_of(device: VFIOMigration | StateSetter) -> DeviceState:
     """What QEMU believes of a device; a function, so that type checkers do not remember its last answer."""
     return device.device_state
 
 
-class Rig:
-    """A machine in virtual time, with all that it traced and announced."""
+def launched() -> list[str]:
+    """Names of the state-change threads that are alive and had work."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("vfio_vmstate_change")]
 
-    def __init__(self) -> None:
+
+def resting(threads: str, last: str) -> list[str]:
+    """What `launched` gives when no change is under way: a parked thread still has the name of its last one."""
+    return [last] if threads == "parked" else []
+
+
+@contextmanager
+def without_threads(monkeypatch: pytest.MonkeyPatch, pattern: str = "*") -> Iterator[None]:
+    """Have the system refuse every thread whose name matches."""
+    real_start = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if fnmatchcase(thread.name, pattern):
+            raise RuntimeError("can't start new thread")
+        real_start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        yield
+
+
+class Rig:
+    """A machine, usually in virtual time, with all that it traced and announced; `threads` as in `register`."""
+
+    def __init__(self, threads: str = DEFAULT, clock: Clock | None = None) -> None:
+        self.threads = threads
         self.recorder = Recorder()
-        self.clock = VirtualClock()
+        self.clock = clock or VirtualClock()
         self.machine = Machine(clock=self.clock, trace=self.recorder)
         self.bus = Bus("main-system-bus")
         self.announced: list[MonitorEvent] = []
@@ -103,16 +168,26 @@ class Rig:
         backend: MockDevice | None = None,
         *,
         depth: int = 1,
-        parallel: bool = True,
+        threads: str | None = None,
         events: bool = False,
+        watchdog: Watchdog | None = None,
     ) -> VFIOMigration:
-        device = VFIODevice(
+        """Register a device whose threads come about as those of the others, unless told otherwise."""
+        return register(
+            self.machine,
             Device(name, self.bus_at(depth)),
             backend if backend is not None else Backend(),
-            migration_parallel_states=parallel,
-            migration_events=events,
+            threads=threads or self.threads,
+            events=events,
+            watchdog=watchdog,
         )
-        return VFIOMigration(self.machine, device)
+
+    def begin_attempt(self) -> Attempt:
+        """Tie the machine to a migration, until that or the test ends."""
+        attempt = Attempt()
+        self.machine.begin_attempt(attempt)
+        after_the_test.callback(self.machine.end_attempt)
+        return attempt
 
     def add_handler(self, name: str, seconds: float, *, depth: int | None) -> None:
         """An ordinary handler that takes so long in each pass; without a depth, of a plain priority."""

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.vfio_migration.live.pair import make_pair
-from vfio_migration import DeviceState, Migration, MigrationStatus, MockDevice, VFIODevice, VFIOMigration
+from tests.vfio_migration.support import LIMIT, SMALL, register
+from vfio_migration import DeviceState, Migration, MigrationStatus, MockDevice
 from vfio_migration.testing import Invariants, our_threads
-from vmstate import BigLockError, Bus, Device, Machine, RealClock, RunState, VirtualClock, add_device_handler
+from vmstate import BigLockError, Bus, Clock, Device, Machine, RealClock, RunState, VirtualClock, add_device_handler
 
 S = DeviceState
-LIMIT = 30.0
 
 
 def press_ctrl_c() -> None:
@@ -24,9 +24,8 @@ def press_ctrl_c() -> None:
     signal.pthread_kill(ident, signal.SIGINT)
 
 
-@pytest.mark.parametrize("virtual", [True, False], ids=["virtual time", "real time"])
-def test_the_first_ctrl_c_cancels_the_migration(virtual: bool) -> None:
-    pair = make_pair(latency=0.001, rate=None, clock=VirtualClock() if virtual else RealClock())
+def test_the_first_ctrl_c_cancels_the_migration(clock: Clock, threads: str) -> None:
+    pair = make_pair(latency=0.001, rate=None, clock=clock, threads=threads)
     invariants = Invariants(pair.source.machine, pair.destination.machine)
 
     def interrupt(migration: Migration, status: MigrationStatus) -> None:
@@ -39,11 +38,10 @@ def test_the_first_ctrl_c_cancels_the_migration(virtual: bool) -> None:
     assert pair.migrate().completed
 
 
-def test_a_second_ctrl_c_leaves_at_once() -> None:
-    pair = make_pair(latency=0.001, rate=None, clock=RealClock())  # real: signals are
+def test_a_second_ctrl_c_leaves_at_once(threads: str) -> None:
+    pair = make_pair(latency=0.001, rate=None, clock=RealClock(), threads=threads)  # real: signals are
     mock = pair.source.mocks["vf0"]
     mock.stall(S.RUNNING, S.PRE_COPY)
-    before = our_threads()  # given up in other tests
 
     def interrupt_twice() -> None:
         while not mock.stalled:
@@ -60,21 +58,22 @@ def test_a_second_ctrl_c_leaves_at_once() -> None:
     assert mock.stalled  # it did not wait for that
     mock.release()
     thread.join(LIMIT)
-    for each in set(our_threads()) - set(before):
-        each.join(LIMIT)
+    for each in our_threads():
+        if each.name.startswith("mig/"):
+            each.join(LIMIT)
     assert pair.source.machine.run_state is RunState.RUNNING
     assert pair.migrate().completed
 
 
-def test_ctrl_c_while_a_machine_stops_is_raised_when_all_threads_are_joined_and_handlers_called() -> None:
+def test_ctrl_c_while_a_machine_stops_is_raised_when_all_threads_are_joined_and_handlers_called(threads: str) -> None:
     machine = Machine()  # real: signals are
     mocks = [MockDevice() for _ in range(3)]
     devices = [
-        VFIOMigration(machine, VFIODevice(Device(f"vf{place}", Bus("b")), mock)) for place, mock in enumerate(mocks)
+        register(machine, Device(f"vf{place}", Bus("b")), mock, threads=threads) for place, mock in enumerate(mocks)
     ]
     machine.start()
     called: list[RunState] = []
-    before = our_threads()  # given up in other tests
+    before = our_threads()  # which are parked
     machine.handlers.add(lambda running, state: called.append(state), priority=-5)
     add_device_handler(machine.handlers, Device("d", Bus("b")), lambda running, state: press_ctrl_c())
     with pytest.raises(KeyboardInterrupt):
@@ -84,11 +83,10 @@ def test_ctrl_c_while_a_machine_stops_is_raised_when_all_threads_are_joined_and_
     assert set(our_threads()) <= set(before)
 
 
-@pytest.mark.parametrize("threads", ["per-change", "parked"])
 def test_ctrl_c_while_a_thread_is_joined_waits_for_that_thread(threads: str) -> None:
     machine = Machine()  # real: signals are
     mock = MockDevice()
-    device = VFIOMigration(machine, VFIODevice(Device("vf0", Bus("b")), mock), threads=threads)
+    device = register(machine, Device("vf0", Bus("b")), mock, threads=threads)
     states = []
     machine.start()
     mock.stall(S.RUNNING_P2P, S.STOP)
@@ -108,25 +106,26 @@ def test_ctrl_c_while_a_thread_is_joined_waits_for_that_thread(threads: str) -> 
     machine.start()
     states.append(device.device_state)
     assert states == [S.STOP, S.RUNNING]
-    device.close()
 
 
 def test_ctrl_c_in_the_command_says_that_the_source_runs_again(tmp_path: Path) -> None:
-    scenario = tmp_path / "slow.toml"
-    scenario.write_text(
-        '[tree]\ndevices = [{ bus = "main-system-bus", id = "vf0" }]\n'
-        '[[vfio]]\ndevices = "vf0"\nlatency = { "PRE_COPY -> PRE_COPY_P2P" = 20.0 }\n'
-    )
-    # The command's own code, interrupted when the device is on the slow arc.
+    scenario = tmp_path / "small.toml"
+    scenario.write_text(SMALL, encoding="utf-8")
+    # The command's own code, interrupted when a device is on its way, which ends when that has been heard.
     code = (
-        "import signal, threading, vfio_migration.mock as m\n"
-        "arc = m.MockDevice.set_arc\n"
+        "import signal, threading\n"
+        "from vfio_migration import Migration, MockDevice\n"
+        "arc, cancel, heard = MockDevice.set_arc, Migration.cancel, threading.Event()\n"
         "def set_arc(self, target):\n"
-        "    if target.name == 'PRE_COPY_P2P':\n"
-        "        self._latency = 0.01\n"
+        "    if target.name == 'PRE_COPY_P2P' and not heard.is_set():\n"
         "        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)\n"
+        "        heard.wait()\n"
         "    arc(self, target)\n"
-        "m.MockDevice.set_arc = set_arc\n"
+        "def note_cancel(self):\n"
+        "    cancelled = cancel(self)\n"
+        "    heard.set()\n"
+        "    return cancelled\n"
+        "MockDevice.set_arc, Migration.cancel = set_arc, note_cancel\n"
         "from vfio_migration.cli import app\n"
         "app()\n"
     )
@@ -148,7 +147,7 @@ def test_without_the_check_the_holder_of_the_lock_and_its_thread_would_wait_for_
     assert got == [False]
 
 
-def test_with_the_check_it_is_an_error_at_once() -> None:
+def test_with_the_check_it_is_an_error_at_once(threads: str) -> None:
     clock = VirtualClock()
     machine = Machine(clock=clock)
     errors: list[str] = []
@@ -164,7 +163,7 @@ def test_with_the_check_it_is_an_error_at_once() -> None:
             errors.append(str(caught.value))
             super().set_arc(target)
 
-    VFIOMigration(machine, VFIODevice(Device("vf0", Bus("b")), Naive(flags=MockDevice().flags)))
+    register(machine, Device("vf0", Bus("b")), Naive(flags=MockDevice().flags), threads=threads)
     machine.start()
     assert len(errors) == 2 * 5
     assert all("vfio_vmstate_change" in text and "would wait forever" in text for text in errors)

@@ -4,13 +4,13 @@ import threading
 import pytest
 
 from tests.vfio_migration.live.pair import make_pair
-from vfio_migration import DataFault, DeviceState, Migration, MigrationFlags, MockDevice, VFIODevice, VFIOMigration
+from tests.vfio_migration.support import LIMIT, register
+from vfio_migration import DataFault, DeviceState, Migration, MigrationFlags, MockDevice
 from vfio_migration.faults import Fault, FaultPlan
 from vmstate import Bus, Device, Machine, VirtualClock
 
 S = DeviceState
 ARC = (S.RUNNING, S.RUNNING_P2P)
-LIMIT = 30.0
 
 
 def bound(mock: MockDevice) -> VirtualClock:
@@ -147,10 +147,10 @@ def test_an_arc_that_a_reset_has_overtaken_changes_nothing() -> None:
     assert mock.state is S.RUNNING
 
 
-def test_a_device_that_stalls_holds_its_machine_up_until_somebody_outside_releases_it() -> None:
+def test_a_device_that_stalls_holds_its_machine_up_until_somebody_outside_releases_it(threads: str) -> None:
     machine = Machine(clock=VirtualClock())
     mock = MockDevice()
-    VFIOMigration(machine, VFIODevice(Device("vf0", Bus("b")), mock))
+    register(machine, Device("vf0", Bus("b")), mock, threads=threads)
     mock.stall(*ARC)
     stalled = threading.Event()
     machine.monitor.subscribe(lambda event: stalled.set())
@@ -179,8 +179,8 @@ def test_all_faults_of_one_device_are_met_once_each() -> None:
 
 
 @pytest.mark.parametrize("until", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4])
-def test_a_migration_is_cancelled_at_any_moment_from_another_thread(until: float) -> None:
-    pair = make_pair(latency=0.03)
+def test_a_migration_is_cancelled_at_any_moment_from_another_thread(until: float, threads: str) -> None:
+    pair = make_pair(latency=0.03, threads=threads)
     with pair.clock.taking_part():
         migration = Migration(pair.source.machine, pair.destination.machine)
         migration.start()

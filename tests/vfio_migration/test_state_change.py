@@ -2,14 +2,27 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from itertools import combinations, pairwise
 
 import pytest
 
-from tests.vfio_migration.support import BARE, FEATURES, Attempt, Backend, Rig, S, state_of
+from tests.vfio_migration.support import (
+    BARE,
+    FEATURES,
+    SERIAL,
+    Attempt,
+    Backend,
+    Rig,
+    S,
+    after_the_test,
+    launched,
+    resting,
+    state_of,
+    without_threads,
+)
 from vfio_migration import ALL_FLAGS, DeviceBusyError, DeviceState, MigrationFlags, VFIODevice, VFIOMigration
-from vfio_migration.launchers import PerChangeLauncher, make_launcher
+from vfio_migration.launchers import WAYS, ParkedLauncher, PerChangeLauncher, make_launcher
 from vfio_migration.setstate import StateSetter
 from vfio_migration.state_change import StateChange
 from vfio_migration.state_change_thread import StateChangeThread
@@ -28,7 +41,6 @@ STOPS = [
     RunState.INTERNAL_ERROR,
 ]
 both_ways = pytest.mark.parametrize("running", [True, False], ids=["start", "stop"])
-parallel_or_not = pytest.mark.parametrize("parallel", [True, False], ids=["parallel", "serial"])
 
 
 class Changes(Rig):
@@ -55,27 +67,11 @@ def having(flags: MigrationFlags) -> Iterator[DeviceState]:
         yield state
 
 
-def launched() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith(MAIN)]
-
-
 def start_or_stop(rig: Rig, running: bool) -> None:
     if running:
         rig.machine.start()
     else:
         rig.machine.stop()
-
-
-@contextmanager
-def without_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have the system refuse every thread."""
-
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        yield
 
 
 def ready(rig: Rig, running: bool) -> None:
@@ -134,7 +130,7 @@ def test_the_trace_names_what_was_asked_for_even_if_that_failed_and_comes_last()
     changes.backend.fail(S.PRE_COPY, S.PRE_COPY_P2P)
     changes.change(PassKind.PREPARE, False, RunState.FINISH_MIGRATE)
     changes.change(PassKind.MAIN, False, RunState.FINISH_MIGRATE)
-    events = [event for event in changes.recorder.events if not event.name.startswith("vfio_arc")]
+    events = [event for event in changes.recorder.events if not event.name.startswith(("vfio_arc", "vfio_change"))]
     request, recorded = "vfio_migration_set_state", "vfio_migration_set_device_state"
     assert [event.name for event in events] == [request, recorded, PREPARE, request, recorded, MAIN]
     common = {"name": "vf0", "running": 0, "reason": "finish-migrate"}
@@ -160,9 +156,7 @@ def test_an_error_goes_into_the_migration_under_way_but_not_for_shutdown_and_alw
     caplog: pytest.LogCaptureFixture, kind: PassKind, running: bool, state: RunState, tied: bool, noted: bool
 ) -> None:
     changes = Changes(begin=S.STOP if running else S.RUNNING)
-    attempt = Attempt()
-    if tied:
-        changes.machine.begin_attempt(attempt)
+    attempt = changes.begin_attempt() if tied else Attempt()
     changes.backend.fail(*((S.STOP, S.RUNNING_P2P) if running else (S.RUNNING, S.RUNNING_P2P)))
     changes.change(kind, running, state)
     assert len(attempt.errors) == noted
@@ -175,34 +169,30 @@ def test_an_error_goes_into_the_migration_under_way_but_not_for_shutdown_and_alw
     assert "Input/output error" in record.message
 
 
-@parallel_or_not
-def test_errors_of_all_devices_and_both_passes_are_noted_and_none_cuts_the_passes_short(parallel: bool) -> None:
-    rig = Rig()
+def test_errors_of_all_devices_and_both_passes_are_noted_and_none_cuts_the_passes_short(mode: str) -> None:
+    rig = Rig(mode)
     backends = [Backend(latency=0.010), Backend(latency=0.020), Backend()]
-    devices = [rig.add(f"vf{n}", backend, parallel=parallel) for n, backend in enumerate(backends)]
+    devices = [rig.add(f"vf{n}", backend) for n, backend in enumerate(backends)]
     rig.machine.start()
     backends[0].fail(S.RUNNING, S.RUNNING_P2P, times=1)
     backends[1].fail(S.RUNNING_P2P, S.STOP)
-    attempt = Attempt()
-    rig.machine.begin_attempt(attempt)
+    attempt = rig.begin_attempt()
     assert rig.machine.stop() == 0
     assert [each.device_state for each in devices] == [S.STOP, S.RUNNING, S.STOP]
     assert [error.__notes__[0].split(", ")[1] for error in attempt.errors] == [PREPARE, MAIN]
 
 
-@parallel_or_not
-def test_whatever_a_backend_raises_counts_as_the_device_s_error(parallel: bool) -> None:
-    rig = Rig()
+def test_whatever_a_backend_raises_counts_as_the_device_s_error(mode: str) -> None:
+    rig = Rig(mode)
     backend = Backend()
-    migration = rig.add("vf0", backend, parallel=parallel)
+    migration = rig.add("vf0", backend)
     rig.machine.start()
 
     def fail() -> None:
         raise ZeroDivisionError("a bug of the backend")
 
     backend.on_arc = fail
-    attempt = Attempt()
-    rig.machine.begin_attempt(attempt)
+    attempt = rig.begin_attempt()
     rig.machine.stop()
     assert [type(error) for error in attempt.errors] == [ZeroDivisionError] * 2
     assert state_of(migration) is S.RUNNING
@@ -213,38 +203,38 @@ def test_whatever_a_backend_raises_counts_as_the_device_s_error(parallel: bool) 
 
 @pytest.mark.parametrize("flags", FEATURES)
 @pytest.mark.parametrize("depth", [1, 3])
-@parallel_or_not
 def test_a_device_has_a_bracket_or_one_entry_and_prepares_only_with_p2p(
-    parallel: bool, depth: int, flags: MigrationFlags
+    depth: int, flags: MigrationFlags, mode: str
 ) -> None:
-    rig = Rig()
-    rig.add("vf0", Backend(flags=flags), depth=depth, parallel=parallel)
+    rig = Rig(mode)
+    rig.add("vf0", Backend(flags=flags), depth=depth)
     middle = depth * 65536 + 32768
-    assert [entry.priority for entry in rig.machine.handlers] == ([middle - 1, middle + 1] if parallel else [middle])
+    assert [entry.priority for entry in rig.machine.handlers] == (
+        [middle] if mode == SERIAL else [middle - 1, middle + 1]
+    )
     assert all(entry.main is not None for entry in rig.machine.handlers)
     assert all((entry.prepare is not None) == bool(flags & 2) for entry in rig.machine.handlers)
 
 
 @both_ways
-def test_prepare_s_thread_is_joined_before_main_s_is_launched(running: bool) -> None:
-    rig = Rig()
+def test_prepare_s_thread_is_joined_before_main_s_is_launched(running: bool, threads: str) -> None:
+    rig = Rig(threads)
     rig.add("vf0", Backend(latency=0.010))
     ready(rig, running)
     begin = rig.clock.now()
     names = []
-    rig.on_handler(lambda: names.append(launched()), prepare=True)
-    rig.on_handler(lambda: names.append(launched()))
+    for prepare in (True, False):  # a thread has its name once it has its turn
+        rig.on_handler(lambda: rig.clock.sleep(0.005), lambda: names.append(launched()), prepare=prepare)
     start_or_stop(rig, running)
     assert names == [[f"{PREPARE} vf0"], [f"{MAIN} vf0"]]
-    assert launched() == []
+    assert launched() == resting(threads, f"{MAIN} vf0")
     assert [event.time_ns - begin for event in rig.traced(PREPARE, MAIN)] == [10 * MS, 20 * MS]
 
 
 @pytest.mark.parametrize("flags", FEATURES)
-@parallel_or_not
-def test_start_and_stop_bring_a_device_with_any_features_there_and_back(parallel: bool, flags: MigrationFlags) -> None:
-    rig = Rig()
-    migration = rig.add("vf0", Backend(flags=flags), parallel=parallel)
+def test_start_and_stop_bring_a_device_with_any_features_there_and_back(flags: MigrationFlags, mode: str) -> None:
+    rig = Rig(mode)
+    migration = rig.add("vf0", Backend(flags=flags))
     for _ in range(2):
         for change, state in ((rig.machine.start, S.RUNNING), (rig.machine.stop, S.STOP)):
             change()
@@ -261,14 +251,13 @@ class Busy(Rig):
     At each depth the devices take 10, 20 and 30 ms, the two handlers 4 ms each.
     """
 
-    def __init__(self, parallel: bool) -> None:
-        super().__init__()
+    def __init__(self, threads: str) -> None:
+        super().__init__(threads)
         self.add_handler("plain", 0.005, depth=None)
         for depth in (1, 2, 4):
             self.add_handler(f"first{depth}", 0.004, depth=depth)
             for number in (1, 2, 3):
-                backend = Backend(latency=number * 0.010)
-                self.add(f"vf{depth}{number}", backend, depth=depth, parallel=parallel)
+                self.add(f"vf{depth}{number}", Backend(latency=number * 0.010), depth=depth)
             self.add_handler(f"last{depth}", 0.004, depth=depth)
 
     def passes(self, running: bool) -> tuple[list[Span], list[Span]]:
@@ -283,8 +272,10 @@ class Busy(Rig):
 
 
 @both_ways
-def test_threads_of_a_depth_overlap_each_other_and_its_handlers_and_nothing_of_another_depth(running: bool) -> None:
-    rig = Busy(parallel=True)
+def test_threads_of_a_depth_overlap_each_other_and_its_handlers_and_nothing_of_another_depth(
+    running: bool, threads: str
+) -> None:
+    rig = Busy(threads)
     prepare, main = rig.passes(running)
     for spans in (prepare, main):
         assert len(spans) == 3 * (3 + 2) + 1
@@ -297,16 +288,18 @@ def test_threads_of_a_depth_overlap_each_other_and_its_handlers_and_nothing_of_a
 
 @both_ways
 def test_depths_come_in_order_after_the_plain_handlers_when_starting_and_reversed_when_stopping(
-    running: bool,
+    running: bool, threads: str
 ) -> None:
-    for spans in Busy(parallel=True).passes(running):
+    for spans in Busy(threads).passes(running):
         depths = list(dict.fromkeys(-1 if span.depth is None else span.depth for span in spans))
         assert depths == ([-1, 1, 2, 4] if running else [4, 2, 1, -1])
 
 
 @both_ways
-def test_threads_begin_before_the_handlers_of_their_depth_and_all_end_before_the_next_depth(running: bool) -> None:
-    for spans in Busy(parallel=True).passes(running):
+def test_threads_begin_before_the_handlers_of_their_depth_and_all_end_before_the_next_depth(
+    running: bool, threads: str
+) -> None:
+    for spans in Busy(threads).passes(running):
         for depth in (1, 2, 4):
             arcs = [span for span in spans if span.depth == depth and span.kind is SpanKind.ARC]
             handlers = [span for span in spans if span.depth == depth and span.kind is SpanKind.HANDLER]
@@ -320,7 +313,7 @@ def test_threads_begin_before_the_handlers_of_their_depth_and_all_end_before_the
 
 @both_ways
 def test_with_parallel_off_nothing_overlaps_anything(running: bool) -> None:
-    rig = Busy(parallel=False)
+    rig = Busy(SERIAL)
     prepare, main = rig.passes(running)
     for one, other in pairwise(sorted(prepare + main, key=lambda span: span.start_ns)):
         assert one.end_ns <= other.start_ns
@@ -328,10 +321,12 @@ def test_with_parallel_off_nothing_overlaps_anything(running: bool) -> None:
 
 
 @both_ways
-def test_a_serial_device_takes_its_turn_among_the_handlers_while_the_others_threads_run(running: bool) -> None:
-    rig = Rig()
+def test_a_serial_device_takes_its_turn_among_the_handlers_while_the_others_threads_run(
+    running: bool, threads: str
+) -> None:
+    rig = Rig(threads)
     rig.add_handler("disk", 0.010, depth=1)
-    rig.add("serial", Backend(latency=0.010), parallel=False)
+    rig.add("serial", Backend(latency=0.010), threads=SERIAL)
     rig.add("threaded", Backend(latency=0.050))
     ready(rig, running)
     begin = rig.clock.now()
@@ -349,18 +344,20 @@ def test_a_serial_device_takes_its_turn_among_the_handlers_while_the_others_thre
 # H6:
 
 
-def state_change_thread(rig: Changes) -> StateChangeThread:
+def state_change_thread(rig: Changes, threads: str) -> StateChangeThread:
     change = StateChange(rig.machine, VFIODevice(Device("vf0", rig.bus), rig.backend), rig.setter)
-    return StateChangeThread("vf0", change, PerChangeLauncher(rig.clock), rig.machine.big_lock)
+    launcher = make_launcher(threads, rig.clock, "vf0")
+    after_the_test.callback(launcher.close)
+    return StateChangeThread("vf0", change, launcher, rig.machine.big_lock)
 
 
 @pytest.mark.parametrize("second", PassKind)
 @pytest.mark.parametrize("first", PassKind)
 def test_launching_while_a_thread_of_the_device_runs_is_an_assertion_with_both_names(
-    first: PassKind, second: PassKind
+    first: PassKind, second: PassKind, threads: str
 ) -> None:
     rig = Changes()
-    thread = state_change_thread(rig)
+    thread = state_change_thread(rig, threads)
     thread.open(first, True, RunState.RUNNING)
     names = {PassKind.PREPARE: PREPARE, PassKind.MAIN: MAIN}
     with pytest.raises(AssertionError, match=f"'{names[second]} vf0' .*'{names[first]} vf0'"):
@@ -370,15 +367,15 @@ def test_launching_while_a_thread_of_the_device_runs_is_an_assertion_with_both_n
 
 
 @pytest.mark.parametrize("kind", PassKind)
-def test_joining_when_no_thread_runs_is_an_assertion_with_the_names(kind: PassKind) -> None:
+def test_joining_when_no_thread_runs_is_an_assertion_with_the_names(kind: PassKind, threads: str) -> None:
     names = {PassKind.PREPARE: PREPARE, PassKind.MAIN: MAIN}
-    thread = state_change_thread(Changes())
+    thread = state_change_thread(Changes(), threads)
     with pytest.raises(AssertionError, match=f"'{names[kind]} vf0' .*'vf0'"):
         thread.close(kind)
 
 
-def test_joining_another_change_than_the_one_that_runs_is_an_assertion_with_both_names() -> None:
-    thread = state_change_thread(Changes())
+def test_joining_another_change_than_the_one_that_runs_is_an_assertion_with_both_names(threads: str) -> None:
+    thread = state_change_thread(Changes(), threads)
     thread.open(PassKind.PREPARE, True, RunState.RUNNING)
     with pytest.raises(AssertionError, match=f"'{MAIN} vf0' .*'{PREPARE} vf0'"):
         thread.close(PassKind.MAIN)
@@ -390,8 +387,8 @@ def test_joining_another_change_than_the_one_that_runs_is_an_assertion_with_both
 # H7:
 
 
-def test_threads_have_qemu_s_names_and_the_device_s() -> None:
-    rig = Rig()
+def test_threads_have_qemu_s_names_and_the_device_s(threads: str) -> None:
+    rig = Rig(threads)
     rig.add("vf0")
     rig.add("vf1", Backend(flags=BARE), depth=2)
     rig.machine.start()
@@ -403,31 +400,44 @@ def test_threads_have_qemu_s_names_and_the_device_s() -> None:
     }
 
 
-def test_with_parallel_off_no_thread_is_started() -> None:
+def test_with_parallel_off_no_thread_is_started_or_kept(threads: str) -> None:
     rig = Rig()
-    rig.add("vf0", parallel=False)
+    device = VFIODevice(Device("vf0", rig.bus), Backend(), migration_parallel_states=False)
+    before = threading.active_count()
+    VFIOMigration(rig.machine, device, threads=threads)
+    assert threading.active_count() == before
     rig.machine.start()
     assert {event.thread for event in rig.traced(PREPARE, MAIN)} == {threading.current_thread().name}
 
 
-def test_the_work_is_done_by_daemon_threads() -> None:
+@pytest.mark.parametrize(("threads", "number"), [("per-change", 4), ("parked", 1)])
+def test_the_work_is_done_by_a_daemon_thread_for_each_change_or_by_one_for_all(threads: str, number: int) -> None:
     """A stalled device must not keep the process alive."""
-    rig = Rig()
-    threads = set()
+    rig = Rig(threads)
+    workers = set()
     backend = Backend()
-    backend.on_arc = lambda: threads.add(threading.current_thread())
+    backend.on_arc = lambda: workers.add(threading.current_thread())
     rig.add("vf0", backend)
     rig.machine.start()
     rig.machine.stop()
-    assert len(threads) == 4  # prepare and main, twice
-    assert all(type(thread) is threading.Thread and thread.daemon for thread in threads)
+    assert len(workers) == number  # for prepare and main, twice
+    assert all(type(thread) is threading.Thread and thread.daemon for thread in workers)
 
 
 @both_ways
-def test_without_threads_the_work_is_done_on_the_spot_with_a_warning(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, running: bool
+@pytest.mark.parametrize(
+    ("threads", "pass_ms", "on_the_spot"),
+    [("per-change", 100 + 100 + 10, True), ("parked", 100, False)],  # in turn, or at once: it has its thread
+)
+def test_without_threads_the_work_is_done_on_the_spot_with_a_warning_where_a_thread_would_be_new(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    running: bool,
+    threads: str,
+    pass_ms: int,
+    on_the_spot: bool,
 ) -> None:
-    rig = Rig()
+    rig = Rig(threads)
     rig.add_handler("disk", 0.010, depth=1)
     devices = [rig.add(name, Backend(latency=0.100)) for name in ("vf0", "vf1")]
     ready(rig, running)
@@ -435,10 +445,13 @@ def test_without_threads_the_work_is_done_on_the_spot_with_a_warning(
     with without_threads(monkeypatch):
         start_or_stop(rig, running)
     assert {each.device_state for each in devices} == {S.RUNNING if running else S.STOP}
-    assert rig.clock.now() - begin == 2 * (100 + 100 + 10) * MS  # slower, never lost
+    assert rig.clock.now() - begin == 2 * pass_ms * MS  # slower, never lost
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     assert [(r.__dict__["device"], r.__dict__["change"]) for r in warnings] == [
-        (f"vf{number}", change) for change in (PREPARE, MAIN) for number in ((0, 1) if running else (1, 0))
+        (f"vf{number}", change)
+        for change in (PREPARE, MAIN)
+        for number in ((0, 1) if running else (1, 0))
+        if on_the_spot
     ]
     start_or_stop(rig, not running)  # with threads again
     assert {event.thread for event in rig.traced(MAIN)[2:]} == {f"{MAIN} vf0", f"{MAIN} vf1"}
@@ -450,8 +463,7 @@ def test_an_error_of_work_done_on_the_spot_is_reported_as_any_other(monkeypatch:
     migration = rig.add("vf0", backend)
     rig.machine.start()
     backend.fail(S.RUNNING_P2P, S.STOP)
-    attempt = Attempt()
-    rig.machine.begin_attempt(attempt)
+    attempt = rig.begin_attempt()
     with without_threads(monkeypatch):
         rig.machine.stop()
     assert len(attempt.errors) == 1
@@ -460,8 +472,10 @@ def test_an_error_of_work_done_on_the_spot_is_reported_as_any_other(monkeypatch:
 
 @pytest.mark.parametrize("kind", PassKind)
 @both_ways
-def test_a_device_registered_between_its_two_places_sits_that_pass_out(running: bool, kind: PassKind) -> None:
-    rig = Rig()
+def test_a_device_registered_between_its_two_places_sits_that_pass_out(
+    running: bool, kind: PassKind, threads: str
+) -> None:
+    rig = Rig(threads)
     ready(rig, running)
     added: list[VFIOMigration] = []
 
@@ -484,34 +498,29 @@ def test_a_device_registered_between_its_two_places_sits_that_pass_out(running: 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["lower", "higher"])
 @both_ways
-def test_a_bracket_that_has_lost_one_place_sits_the_pass_out(running: bool, which: int) -> None:
-    rig = Rig()
+def test_a_bracket_that_has_lost_one_place_sits_the_pass_out(running: bool, which: int, threads: str) -> None:
+    rig = Rig(threads)
     rig.add("vf0")
     ready(rig, running)
     places = [entry for entry in rig.machine.handlers if entry.name == "vf0"]
     rig.machine.handlers.add(lambda running, state: places[which].remove(), priority=-1 if running else 2**40)
     start_or_stop(rig, running)
     assert [event.name for event in rig.traced(PREPARE, MAIN)] == [PREPARE]
-    assert launched() == []
+    assert launched() == resting(threads, f"{PREPARE} vf0")
 
 
 def test_there_is_a_launcher_for_each_way_that_is_offered_and_no_other() -> None:
     rig = Rig()
-    assert isinstance(make_launcher("per-change", rig.clock, "vf0"), PerChangeLauncher)
-    with pytest.raises(ValueError, match=r"per-change.*got 'green'"):
-        VFIOMigration(rig.machine, VFIODevice(Device("vf0", rig.bus), Backend()), threads="green")
+    launchers = {way: make_launcher(way, rig.clock, "vf0") for way in WAYS}
+    for launcher in launchers.values():
+        launcher.close()
+    assert {way: type(launcher) for way, launcher in launchers.items()} == {
+        "per-change": PerChangeLauncher,
+        "parked": ParkedLauncher,
+    }
+    with pytest.raises(ValueError, match=r"'per-change', 'parked'; got 'green'"):
+        rig.add("vf0", threads="green")
     assert len(rig.machine.handlers) == len(rig.machine.migratables) == 0
-
-
-def test_a_parked_thread_is_a_way_too() -> None:
-    """Section 5: `threads` is also "parked"."""
-    rig = Rig()
-    migration = VFIOMigration(rig.machine, VFIODevice(Device("vf0", rig.bus), Backend()), threads="parked")
-    rig.machine.start()
-    rig.machine.stop()
-    assert state_of(migration) is S.STOP
-    assert {event.thread for event in rig.traced(MAIN)} == {f"{MAIN} vf0"}
-    migration.close()
 
 
 # H9:
@@ -519,8 +528,8 @@ def test_a_parked_thread_is_a_way_too() -> None:
 
 @both_ways
 @pytest.mark.parametrize("prepare", [True, False])
-def test_closing_is_refused_while_a_thread_of_the_device_runs(running: bool, prepare: bool) -> None:
-    rig = Rig()
+def test_closing_is_refused_while_a_thread_of_the_device_runs(running: bool, prepare: bool, threads: str) -> None:
+    rig = Rig(threads)
     migration = rig.add("vf0", Backend(latency=0.010))
     ready(rig, running)
     refusals: list[str] = []
@@ -538,8 +547,8 @@ def test_closing_is_refused_while_a_thread_of_the_device_runs(running: bool, pre
     migration.close()
 
 
-def test_closing_from_another_thread_waits_for_the_end_of_the_change() -> None:
-    rig = Rig()
+def test_closing_from_another_thread_waits_for_the_end_of_the_change(threads: str) -> None:
+    rig = Rig(threads)
     migration = rig.add("vf0", Backend(latency=0.010))
     closed_at: list[int] = []
 
@@ -547,19 +556,19 @@ def test_closing_from_another_thread_waits_for_the_end_of_the_change() -> None:
         migration.close()
         closed_at.append(rig.clock.now())
 
-    threads: list[threading.Thread] = []
-    rig.on_handler(lambda: threads.append(rig.clock.start_thread(close, "closer")), prepare=True)
+    closers: list[threading.Thread] = []
+    rig.on_handler(lambda: closers.append(rig.clock.start_thread(close, "closer")), prepare=True)
     with rig.clock.taking_part():
         rig.machine.start()
-        rig.clock.join(threads[0])
+        rig.clock.join(closers[0])
     assert closed_at == [20 * MS]
     assert state_of(migration) is S.RUNNING
 
 
-def test_closing_is_refused_while_the_machine_migrates() -> None:
-    rig = Rig()
+def test_closing_is_refused_while_the_machine_migrates(threads: str) -> None:
+    rig = Rig(threads)
     migration = rig.add("vf0")
-    rig.machine.begin_attempt(Attempt())
+    rig.begin_attempt()
     with pytest.raises(DeviceBusyError, match="vf0"):
         migration.close()
     assert len(rig.machine.handlers) == 2
@@ -567,13 +576,12 @@ def test_closing_is_refused_while_the_machine_migrates() -> None:
     migration.close()
 
 
-@parallel_or_not
-def test_closing_removes_entries_and_notifier_and_a_second_time_does_nothing(parallel: bool) -> None:
-    rig = Rig()
+def test_closing_removes_entries_and_notifier_and_a_second_time_does_nothing(mode: str) -> None:
+    rig = Rig(mode)
     backend = Backend()
-    with rig.add("vf0", backend, parallel=parallel) as migration:
+    with rig.add("vf0", backend) as migration:
         assert rig.machine.migratables == (migration,)
-        assert len(rig.machine.handlers) == (2 if parallel else 1)
+        assert len(rig.machine.handlers) == (1 if mode == SERIAL else 2)
     assert len(rig.machine.migratables) == 0
     assert list(rig.machine.handlers) == []
     migration.close()
@@ -583,16 +591,15 @@ def test_closing_removes_entries_and_notifier_and_a_second_time_does_nothing(par
     assert state_of(migration) is backend.state
 
 
-@parallel_or_not
-def test_a_device_that_was_closed_can_be_registered_again_and_begins_in_running(parallel: bool) -> None:
-    rig = Rig()
+def test_a_device_that_was_closed_can_be_registered_again_and_begins_in_running(mode: str) -> None:
+    rig = Rig(mode)
     backend = Backend()
-    first = rig.add("vf0", backend, parallel=parallel)
+    first = rig.add("vf0", backend)
     rig.machine.start()
     rig.machine.stop()
     assert state_of(first) is S.STOP
     first.close()
-    second = VFIOMigration(rig.machine, first.vfio_device)
+    second = rig.add("vf0", backend)
     first.close()  # is over, and takes nothing from the second
     assert rig.machine.migratables == (second,)
     assert state_of(second) is S.RUNNING
@@ -601,8 +608,8 @@ def test_a_device_that_was_closed_can_be_registered_again_and_begins_in_running(
     assert state_of(second) is backend.state is S.STOP
 
 
-def test_registering_is_refused_for_a_taken_id_and_for_a_backend_of_another_device() -> None:
-    rig = Rig()
+def test_registering_is_refused_for_a_taken_id_and_for_a_backend_of_another_device(threads: str) -> None:
+    rig = Rig(threads)
     backend = Backend()
     rig.add("vf0", backend)
     free = Backend()
@@ -636,12 +643,16 @@ def attempts(rig: Rig, migration: VFIOMigration) -> dict[str, Callable[[], objec
     }
 
 
-@pytest.mark.parametrize("threads", [True, False], ids=["in its thread", "on the spot"])
+@pytest.mark.parametrize(
+    ("threads", "refused_threads"),
+    [("per-change", False), ("parked", False), ("per-change", True)],
+    ids=["in its thread", "in its parked thread", "on the spot"],
+)
 @pytest.mark.parametrize("what", ["lock", "start", "stop", "shutdown", "notify", "set_run_state", "close", "register"])
 def test_from_a_state_change_thread_the_machine_cannot_be_touched(
-    monkeypatch: pytest.MonkeyPatch, what: str, threads: bool
+    monkeypatch: pytest.MonkeyPatch, what: str, threads: str, refused_threads: bool
 ) -> None:
-    rig = Rig()
+    rig = Rig(threads)
     backend = Backend(latency=0.010)
     migration = rig.add("vf0", backend)
     refused: list[tuple[type[BaseException], str, int]] = []
@@ -653,7 +664,7 @@ def test_from_a_state_change_thread_the_machine_cannot_be_touched(
         refused.append((type(caught.value), str(caught.value), rig.clock.now() - before))
 
     backend.on_arc = on_arc
-    with nullcontext() if threads else without_threads(monkeypatch):
+    with without_threads(monkeypatch) if refused_threads else nullcontext():
         rig.machine.start()
     assert len(refused) == 2  # to RUNNING_P2P, and to RUNNING
     for kind, message, waited in refused:
@@ -668,13 +679,12 @@ def test_from_a_state_change_thread_the_machine_cannot_be_touched(
     assert state_of(migration) is S.STOP
 
 
-def test_a_backend_that_lets_the_refusal_through_fails_as_any_device_does() -> None:
-    rig = Rig()
+def test_a_backend_that_lets_the_refusal_through_fails_as_any_device_does(threads: str) -> None:
+    rig = Rig(threads)
     backend = Backend()
     migration = rig.add("vf0", backend)
     backend.on_arc = rig.machine.stop
-    attempt = Attempt()
-    rig.machine.begin_attempt(attempt)
+    attempt = rig.begin_attempt()
     rig.machine.start()
     assert [type(error) for error in attempt.errors] == [BigLockError]
     assert rig.machine.run_state is RunState.RUNNING
@@ -685,7 +695,7 @@ def test_from_a_serial_handler_start_and_stop_are_refused_as_nested() -> None:
     """E6: that thread holds the lock itself."""
     rig = Rig()
     backend = Backend()
-    rig.add("vf0", backend, parallel=False)
+    rig.add("vf0", backend, threads=SERIAL)
     refused: list[BaseException] = []
 
     def on_arc() -> None:
@@ -699,8 +709,8 @@ def test_from_a_serial_handler_start_and_stop_are_refused_as_nested() -> None:
     assert len(refused) == 4
 
 
-def test_a_state_change_thread_may_touch_another_machine() -> None:
-    rig, other = Rig(), Rig()
+def test_a_state_change_thread_may_touch_another_machine(threads: str) -> None:
+    rig, other = Rig(threads), Rig(threads)
     backend = Backend()
     rig.add("vf0", backend)
 

@@ -3,7 +3,8 @@ import logging
 import pytest
 
 from tests.vfio_migration.live.pair import Pair, make_pair
-from vfio_migration import DeviceState, MigrationStatus, MockDevice, VFIODevice, VFIOMigration, Watchdog
+from tests.vfio_migration.support import register
+from vfio_migration import DeviceState, MigrationStatus, MockDevice, Watchdog
 from vfio_migration.testing import Invariants
 from vmstate import RunState
 
@@ -39,12 +40,14 @@ def test_times_that_are_none_are_refused(seconds: float) -> None:
             Watchdog(**options)
 
 
-def watched(**options: float) -> Pair:
-    return make_pair(("vf0", "vf1"), latency=0.01, watchdog=Watchdog(**options))
+def watched(threads: str, **options: float) -> Pair:
+    return make_pair(("vf0", "vf1"), latency=0.01, threads=threads, watchdog=Watchdog(**options))
 
 
-def test_warnings_name_the_device_the_arc_and_how_long_it_has_been_at_it(caplog: pytest.LogCaptureFixture) -> None:
-    pair = watched(warn_after_s=1.0)
+def test_warnings_name_the_device_the_arc_and_how_long_it_has_been_at_it(
+    caplog: pytest.LogCaptureFixture, threads: str
+) -> None:
+    pair = watched(threads, warn_after_s=1.0)
     pair.source.mocks["vf1"].stall(*SAVE, seconds=5.0)
     with caplog.at_level(logging.WARNING):
         assert pair.migrate().completed
@@ -53,8 +56,8 @@ def test_warnings_name_the_device_the_arc_and_how_long_it_has_been_at_it(caplog:
     assert all("device=vf1" in line and "PRE_COPY_P2P -> STOP_COPY" in line for line in lines)
 
 
-def test_a_change_that_is_given_up_costs_the_device_and_the_migration_but_not_the_machine() -> None:
-    pair = watched(give_up_after_s=10.0)
+def test_a_change_that_is_given_up_costs_the_device_and_the_migration_but_not_the_machine(threads: str) -> None:
+    pair = watched(threads, give_up_after_s=10.0)
     mock = pair.source.mocks["vf1"]
     mock.stall(*SAVE)
     invariants = Invariants(pair.source.machine, pair.destination.machine)
@@ -72,17 +75,17 @@ def test_a_change_that_is_given_up_costs_the_device_and_the_migration_but_not_th
         pair.clock.sleep(1.0)
         assert pair.recorder.events == before
         assert pair.source.states() == {"vf0": S.RUNNING, "vf1": S.ERROR}
-    invariants = Invariants(pair.source.machine, pair.destination.machine)
     for side in (pair.source, pair.destination):
         side.migrations.pop("vf1").close()
-        VFIOMigration(side.machine, VFIODevice(side.devices["vf1"], MockDevice(seed=id(side) % 97)))
+        register(side.machine, side.devices["vf1"], MockDevice(seed=id(side) % 97), threads=threads)
+    invariants = Invariants(pair.source.machine, pair.destination.machine)
     report = pair.migrate()
     assert report.completed
     invariants.check(report)
 
 
-def test_a_machine_goes_on_stopping_and_starting_without_a_device_that_was_given_up() -> None:
-    pair = watched(give_up_after_s=10.0)
+def test_a_machine_goes_on_stopping_and_starting_without_a_device_that_was_given_up(threads: str) -> None:
+    pair = watched(threads, give_up_after_s=10.0)
     pair.source.mocks["vf0"].stall(S.RUNNING_P2P, S.STOP)
     for _ in range(2):
         pair.source.machine.stop()
@@ -92,7 +95,7 @@ def test_a_machine_goes_on_stopping_and_starting_without_a_device_that_was_given
     pair.source.mocks["vf0"].release()
 
 
-def test_a_change_that_ends_in_time_is_not_given_up() -> None:
-    pair = watched(give_up_after_s=10.0)
+def test_a_change_that_ends_in_time_is_not_given_up(threads: str) -> None:
+    pair = watched(threads, give_up_after_s=10.0)
     pair.source.mocks["vf1"].stall(*SAVE, seconds=9.0)
     assert pair.migrate().completed

@@ -1,19 +1,20 @@
 """A pair of machines with the same devices, in virtual time, for migrating one into the other."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tests.vfio_migration.support import register
 from vfio_migration import (
     ALL_FLAGS,
     DeviceState,
     MigrationFlags,
     MigrationReport,
     MockDevice,
-    VFIODevice,
     VFIOMigration,
     Watchdog,
     migrate,
 )
+from vfio_migration.launchers import DEFAULT
 from vmstate import Bus, Clock, Device, Machine, MonitorEvent, Recorder, RunState, VirtualClock
 
 NO_PRECOPY = MigrationFlags.STOP_COPY | MigrationFlags.P2P
@@ -71,7 +72,7 @@ def make_pair(
     ids: Sequence[str] = ("vf0", "vf1"),
     *,
     flags: MigrationFlags | Mapping[str, MigrationFlags] = ALL_FLAGS,
-    parallel: bool | Mapping[str, bool] = True,
+    threads: str | Mapping[str, str] = DEFAULT,
     latency: float = 0.01,
     depths: Mapping[str, int] | None = None,
     state_size: int = 5000,
@@ -82,7 +83,7 @@ def make_pair(
     start: bool = True,
     watchdog: Watchdog | None = None,
 ) -> Pair:
-    """Build it; devices sit at depth 2 unless `depths` says otherwise."""
+    """Build it; devices sit at depth 2 unless `depths` says otherwise; `threads` as in `register`."""
     clock = clock or VirtualClock()
     recorder = Recorder()
 
@@ -100,15 +101,16 @@ def make_pair(
                 precopy_size=2000,
                 precopy_dirty=(1000, 300),
             )
-            vfio = VFIODevice(
-                device,
-                mock,
-                migration_parallel_states=parallel if isinstance(parallel, bool) else parallel[device_id],
-                migration_events=events,
-            )
             result.devices[device_id] = device
             result.mocks[device_id] = mock
-            result.migrations[device_id] = VFIOMigration(result.machine, vfio, watchdog=watchdog)
+            result.migrations[device_id] = register(
+                result.machine,
+                device,
+                mock,
+                threads=threads if isinstance(threads, str) else threads[device_id],
+                events=events,
+                watchdog=watchdog,
+            )
         return result
 
     pair = Pair(side("src", 0, run_state), side("dst", 1000, RunState.PRELAUNCH), recorder, clock)
@@ -123,6 +125,3 @@ def bus_at(depth: int) -> Bus:
     for level in range(1, depth):
         bus = Bus(f"bus{level}", Device(f"bridge{level}", bus))
     return bus
-
-
-Steer = Callable[[Pair], object]

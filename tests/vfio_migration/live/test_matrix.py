@@ -1,6 +1,7 @@
 """
-Every arc of a migration on both sides, times every fault, times serial and parallel, times device features, times one
-device and all: all invariants hold, and the next migration of the pair completes. In virtual time.
+Every arc of a migration on both sides, times every fault, times serial and parallel with threads of each kind, times
+device features, times one device and all: all invariants hold, and the next migration of the pair completes. In virtual
+time.
 """
 
 import itertools
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.vfio_migration.live.pair import BARE, NO_P2P, NO_PRECOPY, Pair, Side, make_pair
+from tests.vfio_migration.support import SERIAL, register
 from vfio_migration import (
     ALL_FLAGS,
     DataFault,
@@ -17,11 +19,10 @@ from vfio_migration import (
     MigrationFlags,
     MigrationStatus,
     MockDevice,
-    VFIODevice,
-    VFIOMigration,
     Watchdog,
     transition_path,
 )
+from vfio_migration.launchers import WAYS
 from vfio_migration.testing import Invariants
 
 S = DeviceState
@@ -63,34 +64,25 @@ class Case:
     features: str
     arc: Arc
     fault: str
-    parallel: bool
+    mode: str
     everybody: bool
 
     def __str__(self) -> str:
         way = f"{self.arc[0].name}->{self.arc[1].name}"
-        return " ".join(
-            [
-                self.side,
-                self.features,
-                way,
-                self.fault,
-                "parallel" if self.parallel else "serial",
-                "all" if self.everybody else "one",
-            ]
-        )
+        return " ".join([self.side, self.features, way, self.fault, self.mode, "all" if self.everybody else "one"])
 
 
 def cases() -> Iterator[Case]:
-    for side, features, fault, parallel, everybody in itertools.product(
-        ("source", "destination"), FEATURES, FAULTS, (True, False), (True, False)
+    for side, features, fault, mode, everybody in itertools.product(
+        ("source", "destination"), FEATURES, FAULTS, (SERIAL, *WAYS), (True, False)
     ):
         flags = FEATURES[features]
         if everybody and MigrationFlags.P2P not in flags:
             continue  # such a device migrates alone: one is all
         for arc in dict.fromkeys(arcs_of(side, flags)):
-            if fault == "stalls for good" and not (parallel and given_up_at(side, arc)):
+            if fault == "stalls for good" and (mode == SERIAL or not given_up_at(side, arc)):
                 continue  # nobody watches there: it would stall for good
-            yield Case(side, features, arc, fault, parallel, everybody)
+            yield Case(side, features, arc, fault, mode, everybody)
 
 
 def given_up_at(side: str, arc: Arc) -> bool:
@@ -102,7 +94,7 @@ def given_up_at(side: str, arc: Arc) -> bool:
 
 
 CASES = list(cases())
-NUMBER = 674
+NUMBER = 1024
 
 
 def build(case: Case) -> Pair:
@@ -111,29 +103,27 @@ def build(case: Case) -> Pair:
     return make_pair(
         ids,
         flags=flags,
-        parallel=case.parallel,
+        threads=case.mode,
         depths={"vf2": 4},
         state_size=600,
         watchdog=Watchdog(warn_after_s=5.0, give_up_after_s=100.0),
     )
 
 
-def replace_lost(pair: Pair) -> None:
+def replace_lost(pair: Pair, mode: str) -> None:
     """Take lost devices away, on both sides, and put new ones in their places."""
     for name in pair.source.migrations:
         sides = (pair.source, pair.destination)
         if any(side.migrations[name].device_state is S.ERROR for side in sides):
             for side in sides:
-                replace(side, name)
+                replace(side, name, mode)
 
 
-def replace(side: Side, name: str) -> None:
-    old = side.migrations[name]
-    old.close()
+def replace(side: Side, name: str, mode: str) -> None:
+    side.migrations[name].close()
     side.mocks[name].release()  # a thread that was given up comes back, and changes nothing
     side.mocks[name] = MockDevice(flags=side.mocks[name].flags, state_size=600, seed=len(name))
-    vfio = VFIODevice(old.vfio_device.device, side.mocks[name])
-    side.migrations[name] = VFIOMigration(side.machine, vfio)
+    side.migrations[name] = register(side.machine, side.devices[name], side.mocks[name], threads=mode)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -158,7 +148,7 @@ def test_whatever_fails_nothing_is_lost(case: Case) -> None:
     for side in (pair.source, pair.destination):
         for mock in side.mocks.values():
             mock.heal()
-    replace_lost(pair)
+    replace_lost(pair, case.mode)
     back = report.completed
     sides = (pair.destination, pair.source) if back else (pair.source, pair.destination)
     again = Invariants(sides[0].machine, sides[1].machine)
@@ -177,14 +167,13 @@ DATA_CASES = [
 ]
 
 
-@pytest.mark.parametrize("parallel", [True, False], ids=["parallel", "serial"])
 @pytest.mark.parametrize("features", FEATURES)
 @pytest.mark.parametrize(("side", "fault"), DATA_CASES)
 def test_whatever_happens_to_the_state_on_its_way_nothing_wrong_ever_runs(
-    side: str, fault: DataFault, features: str, parallel: bool
+    side: str, fault: DataFault, features: str, mode: str
 ) -> None:
     flags = FEATURES[features]
-    pair = make_pair(("vf0", "vf1") if MigrationFlags.P2P in flags else ("vf0",), flags=flags, parallel=parallel)
+    pair = make_pair(("vf0", "vf1") if MigrationFlags.P2P in flags else ("vf0",), flags=flags, threads=mode)
     if side == "source":
         pair.source.mocks["vf0"].fail_read(fault)
     else:

@@ -1,3 +1,4 @@
+import itertools
 import socket
 import threading
 from collections.abc import Callable
@@ -5,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.vfio_migration.live.pair import BARE, NO_P2P, NO_PRECOPY, Pair, Side, bus_at, make_pair
+from tests.vfio_migration.support import SERIAL, register, without_threads
 from vfio_migration import (
     ALL_FLAGS,
     DeviceState,
@@ -14,10 +16,9 @@ from vfio_migration import (
     MigrationRefusedError,
     MigrationStatus,
     MockDevice,
-    VFIODevice,
-    VFIOMigration,
     migrate,
 )
+from vfio_migration.launchers import WAYS
 from vfio_migration.testing import Invariants, ScarceThreads
 from vmstate import (
     Bus,
@@ -56,10 +57,9 @@ def assert_stayed(pair: Pair, state: RunState = RunState.RUNNING) -> None:
     assert pair.destination.machine.attempt is None
 
 
-@pytest.mark.parametrize("parallel", [True, False])
 @pytest.mark.parametrize("flags", [ALL_FLAGS, NO_PRECOPY], ids=["precopy", "no precopy"])
-def test_a_machine_moves_with_its_devices_state(flags: MigrationFlags, parallel: bool) -> None:
-    pair = make_pair(("vf0", "vf1", "vf2"), flags=flags, parallel=parallel)
+def test_a_machine_moves_with_its_devices_state(flags: MigrationFlags, mode: str) -> None:
+    pair = make_pair(("vf0", "vf1", "vf2"), flags=flags, threads=mode)
     before = pair.source.hashes()
     assert before != pair.destination.hashes()
     report = pair.migrate()
@@ -70,17 +70,17 @@ def test_a_machine_moves_with_its_devices_state(flags: MigrationFlags, parallel:
 
 
 @pytest.mark.parametrize("flags", [NO_P2P, BARE], ids=["precopy", "bare"])
-@pytest.mark.parametrize("parallel", [True, False])
-def test_a_device_without_p2p_migrates_alone(flags: MigrationFlags, parallel: bool) -> None:
-    pair = make_pair(("vf0",), flags=flags, parallel=parallel)
+def test_a_device_without_p2p_migrates_alone(flags: MigrationFlags, mode: str) -> None:
+    pair = make_pair(("vf0",), flags=flags, threads=mode)
     assert pair.migrate().completed
     assert_moved(pair, pair.source.hashes())
 
 
 def test_the_bytes_sent_are_the_same_serial_and_parallel() -> None:
-    reports = [make_pair(("a", "b", "c"), parallel=parallel).migrate() for parallel in (False, True)]
-    assert reports[0].stream_sha256 == reports[1].stream_sha256
-    assert reports[0].bytes_sent == reports[1].bytes_sent > 3 * 7000
+    reports = [make_pair(("a", "b", "c"), threads=mode).migrate() for mode in (SERIAL, *WAYS)]
+    ((sha256, size),) = {(report.stream_sha256, report.bytes_sent) for report in reports}
+    assert sha256
+    assert size > 3 * 7000
 
 
 def test_precopy_sends_initial_data_then_what_the_device_dirties() -> None:
@@ -94,28 +94,27 @@ def test_transfer_takes_size_over_rate_and_the_arcs_of_devices_without_precopy()
     assert report.transfer_s == pytest.approx(0.5 + 0.5 + 0.25, abs=1e-9)
 
 
-def test_devices_at_many_depths_some_serial() -> None:
-    ids = tuple(f"d{depth}" for depth in range(1, 9))
+def test_devices_at_many_depths_with_threads_of_each_kind_and_without() -> None:
+    ids = tuple(f"d{depth}" for depth in range(1, 10))
     pair = make_pair(
         ids,
         depths={name: int(name[1:]) for name in ids},
-        parallel={name: int(name[1:]) % 2 == 0 for name in ids},
+        threads=dict(zip(ids, itertools.cycle((SERIAL, *WAYS)), strict=False)),
     )
     assert pair.migrate().completed
     assert_moved(pair, pair.source.hashes())
 
 
-@pytest.mark.parametrize("parallel", [True, False])
-def test_a_pair_migrates_back_and_forth(parallel: bool) -> None:
-    pair = make_pair(parallel=parallel)
+def test_a_pair_migrates_back_and_forth(mode: str) -> None:
+    pair = make_pair(threads=mode)
     for turn in range(4):
         report = pair.migrate(back=turn % 2 == 1)
         assert report.completed, report.error
         assert_moved(pair, pair.source.hashes(), back=turn % 2 == 1)
 
 
-def test_a_device_removed_and_added_again_between_migrations() -> None:
-    pair = make_pair()
+def test_a_device_removed_and_added_again_between_migrations(threads: str) -> None:
+    pair = make_pair(threads=threads)
     for side in (pair.source, pair.destination):
         side.migrations.pop("vf1").close()
         side.mocks.pop("vf1")
@@ -123,7 +122,7 @@ def test_a_device_removed_and_added_again_between_migrations() -> None:
     assert_moved(pair, pair.source.hashes())
     for side, seed in ((pair.source, 5), (pair.destination, 6)):
         side.mocks["vf1"] = MockDevice(seed=seed)
-        side.migrations["vf1"] = VFIOMigration(side.machine, VFIODevice(side.devices["vf1"], side.mocks["vf1"]))
+        side.migrations["vf1"] = register(side.machine, side.devices["vf1"], side.mocks["vf1"], threads=threads)
     assert pair.migrate(back=True).completed
     assert_moved(pair, pair.source.hashes(), back=True)
 
@@ -159,13 +158,12 @@ def arc_id(value: object) -> str:
     return value.name if isinstance(value, DeviceState) else f"{value!r}" if isinstance(value, int) else str(value)
 
 
-@pytest.mark.parametrize("parallel", [True, False], ids=["parallel", "serial"])
 @pytest.mark.parametrize(("side", "flags", "current", "target"), ARCS, ids=arc_id)
 def test_a_device_that_fails_at_an_arc_fails_the_migration_and_nothing_is_lost(
-    side: str, flags: MigrationFlags, current: DeviceState, target: DeviceState, parallel: bool
+    side: str, flags: MigrationFlags, current: DeviceState, target: DeviceState, mode: str
 ) -> None:
     ids = ("vf0", "vf1") if MigrationFlags.P2P in flags else ("vf0",)
-    pair = make_pair(ids, flags=flags, parallel=parallel)
+    pair = make_pair(ids, flags=flags, threads=mode)
     chosen: Side = getattr(pair, side)
     chosen.mocks[ids[-1]].fail(current, target)
     report = pair.migrate()
@@ -179,8 +177,8 @@ def test_a_device_that_fails_at_an_arc_fails_the_migration_and_nothing_is_lost(
     assert_moved(pair, before)
 
 
-def test_statuses_of_a_device_that_fails_while_the_source_stops() -> None:
-    pair = make_pair()
+def test_statuses_of_a_device_that_fails_while_the_source_stops(threads: str) -> None:
+    pair = make_pair(threads=threads)
     pair.source.mocks["vf0"].fail(S.PRE_COPY_P2P, S.STOP_COPY)
     pair.migrate()
     assert pair.source.events() == ["RESUME", "setup", "active", "STOP", "device", "RESUME", "failed"]
@@ -188,8 +186,8 @@ def test_statuses_of_a_device_that_fails_while_the_source_stops() -> None:
     assert [each.split()[1] for each in statuses] == ["setup", "active", "device", "failing", "failed"]
 
 
-def test_a_handler_that_refuses_to_stop_fails_the_migration_before_anything_is_saved() -> None:
-    pair = make_pair()
+def test_a_handler_that_refuses_to_stop_fails_the_migration_before_anything_is_saved(threads: str) -> None:
+    pair = make_pair(threads=threads)
     with pair.source.machine.handlers.add(cb_ret=lambda running, state: -5):
         report = pair.migrate()
     assert report.status is MigrationStatus.FAILED
@@ -199,8 +197,8 @@ def test_a_handler_that_refuses_to_stop_fails_the_migration_before_anything_is_s
 
 
 @pytest.mark.parametrize("side", ["source", "destination"])
-def test_a_handler_that_raises_fails_the_migration(side: str) -> None:
-    pair = make_pair()
+def test_a_handler_that_raises_fails_the_migration(side: str, threads: str) -> None:
+    pair = make_pair(threads=threads)
     armed = threading.Event()
 
     def handler(running: bool, state: RunState) -> None:
@@ -218,8 +216,8 @@ def test_a_handler_that_raises_fails_the_migration(side: str) -> None:
     assert pair.migrate().completed
 
 
-def test_a_destination_whose_device_fails_is_stopped_again_before_the_source_goes_on() -> None:
-    pair = make_pair()
+def test_a_destination_whose_device_fails_is_stopped_again_before_the_source_goes_on(threads: str) -> None:
+    pair = make_pair(threads=threads)
     pair.destination.mocks["vf1"].fail(S.RUNNING_P2P, S.RUNNING)
     report = pair.migrate()
     assert report.destination_status is MigrationStatus.FAILED
@@ -233,8 +231,8 @@ def test_a_destination_whose_device_fails_is_stopped_again_before_the_source_goe
     assert resumed.fields["new_state_str"] == "running"
 
 
-def test_an_error_of_an_ordinary_stop_does_not_poison_the_next_migration() -> None:
-    pair = make_pair()
+def test_an_error_of_an_ordinary_stop_does_not_poison_the_next_migration(threads: str) -> None:
+    pair = make_pair(threads=threads)
     pair.source.mocks["vf0"].fail(S.RUNNING_P2P, S.STOP)
     pair.source.machine.stop()
     pair.source.machine.start()
@@ -245,8 +243,8 @@ def test_an_error_of_an_ordinary_stop_does_not_poison_the_next_migration() -> No
 
 
 @pytest.mark.parametrize("stay", [True, False])
-def test_a_destination_that_was_told_to_stay_is_paused(stay: bool) -> None:
-    pair = make_pair()
+def test_a_destination_that_was_told_to_stay_is_paused(stay: bool, threads: str) -> None:
+    pair = make_pair(threads=threads)
     pair.destination.machine.prepare_incoming()
     pair.destination.machine.stop()
     if not stay:
@@ -272,8 +270,8 @@ def test_a_stopped_machine_arrives_in_its_own_run_state_and_no_handler_is_called
     assert called == []
 
 
-def test_a_machine_that_was_never_started_migrates() -> None:
-    pair = make_pair(start=False)
+def test_a_machine_that_was_never_started_migrates(threads: str) -> None:
+    pair = make_pair(start=False, threads=threads)
     assert pair.migrate().completed
     assert pair.destination.machine.run_state is RunState.PRELAUNCH
     pair.destination.machine.start()
@@ -290,8 +288,8 @@ def test_a_stopped_machine_goes_back_to_its_own_run_state_when_the_migration_fai
     assert_stayed(pair, state)
 
 
-def test_a_suspended_machine_is_suspended_on_the_destination() -> None:
-    pair = make_pair(run_state=RunState.SUSPENDED, start=False)
+def test_a_suspended_machine_is_suspended_on_the_destination(threads: str) -> None:
+    pair = make_pair(run_state=RunState.SUSPENDED, start=False, threads=threads)
     seen: list[tuple[bool, RunState]] = []
     pair.destination.machine.handlers.add(lambda running, state: seen.append((running, state)))
     assert pair.migrate().completed
@@ -302,8 +300,8 @@ def test_a_suspended_machine_is_suspended_on_the_destination() -> None:
 # Steering:
 
 
-def test_a_migration_cancelled_in_the_pause_before_the_switchover() -> None:
-    pair = make_pair()
+def test_a_migration_cancelled_in_the_pause_before_the_switchover(threads: str) -> None:
+    pair = make_pair(threads=threads)
     seen: list[RunState] = []
 
     def steer(migration: Migration, status: MigrationStatus) -> None:
@@ -320,8 +318,8 @@ def test_a_migration_cancelled_in_the_pause_before_the_switchover() -> None:
     assert pair.migrate().completed
 
 
-def test_a_migration_continued_in_the_pause_holds_no_big_lock_meanwhile() -> None:
-    pair = make_pair()
+def test_a_migration_continued_in_the_pause_holds_no_big_lock_meanwhile(threads: str) -> None:
+    pair = make_pair(threads=threads)
     with pair.clock.taking_part():
         migration = Migration(pair.source.machine, pair.destination.machine, pause_before_switchover=True)
         migration.start()
@@ -336,8 +334,8 @@ def test_a_migration_continued_in_the_pause_holds_no_big_lock_meanwhile() -> Non
 
 
 @pytest.mark.parametrize("at", [s for s in MigrationStatus if s.value in ("setup", "active", "device")])
-def test_a_migration_can_be_cancelled_at_any_status_before_the_end(at: MigrationStatus) -> None:
-    pair = make_pair()
+def test_a_migration_can_be_cancelled_at_any_status_before_the_end(at: MigrationStatus, threads: str) -> None:
+    pair = make_pair(threads=threads)
     report = pair.migrate(on_status=lambda migration, status: status is at and migration.cancel())
     assert report.status is MigrationStatus.CANCELLED
     assert_stayed(pair)
@@ -354,8 +352,8 @@ def test_cancelling_a_migration_that_is_over_changes_nothing() -> None:
     assert migration.status is MigrationStatus.COMPLETED
 
 
-def test_while_the_migration_is_not_finalized_nobody_else_starts_the_machine() -> None:
-    pair = make_pair()
+def test_while_the_migration_is_not_finalized_nobody_else_starts_the_machine(threads: str) -> None:
+    pair = make_pair(threads=threads)
     with pair.clock.taking_part():
         migration = Migration(pair.source.machine, pair.destination.machine, pause_before_switchover=True)
         migration.start()
@@ -368,8 +366,8 @@ def test_while_the_migration_is_not_finalized_nobody_else_starts_the_machine() -
         assert migration.wait().completed
 
 
-def test_a_wait_with_a_time_limit_leaves_the_migration_going_on() -> None:
-    pair = make_pair(latency=5.0)
+def test_a_wait_with_a_time_limit_leaves_the_migration_going_on(threads: str) -> None:
+    pair = make_pair(latency=5.0, threads=threads)
     migration = Migration(pair.source.machine, pair.destination.machine)
     with pair.clock.taking_part():
         migration.start()
@@ -468,17 +466,8 @@ def test_without_threads_for_it_a_migration_raises_and_leaves_both_machines_free
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pair = make_pair()
-    real_start = threading.Thread.start
-
-    def start(thread: threading.Thread) -> None:
-        if thread.name == "mig/src/main":
-            raise RuntimeError("can't start new thread")
-        real_start(thread)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", start)
-        with pytest.raises(RuntimeError, match="can't start"):
-            pair.migrate()
+    with without_threads(monkeypatch, "mig/src/main"), pytest.raises(RuntimeError, match="can't start"):
+        pair.migrate()
     assert_stayed(pair)
     assert pair.migrate().completed
 
@@ -486,9 +475,9 @@ def test_without_threads_for_it_a_migration_raises_and_leaves_both_machines_free
 # For real: the same in the system's own time and over sockets of the embedder's.
 
 
-def test_machines_without_a_clock_migrate_in_real_time_over_given_sockets() -> None:
+def test_machines_without_a_clock_migrate_in_real_time_over_given_sockets(threads: str) -> None:
     # Real on purpose: the one test here that goes through RealClock and TCP, with latencies of zero.
-    pair = make_pair(latency=0.0, rate=None, state_size=300_000, clock=RealClock())
+    pair = make_pair(latency=0.0, rate=None, state_size=300_000, clock=RealClock(), threads=threads)
     with socket.create_server(("127.0.0.1", 0)) as server:
         first = socket.create_connection(server.getsockname())
         second, _ = server.accept()
@@ -498,8 +487,9 @@ def test_machines_without_a_clock_migrate_in_real_time_over_given_sockets() -> N
     assert first.fileno() == second.fileno() == -1
 
 
-def test_many_pairs_live_in_one_process_without_knowing_of_each_other() -> None:
-    pairs = [make_pair(latency=0.0, rate=None, clock=RealClock()) for _ in range(4)]  # real: they run at once
+def test_many_pairs_live_in_one_process_without_knowing_of_each_other(threads: str) -> None:
+    clock = RealClock()  # real: they run at once
+    pairs = [make_pair(latency=0.0, rate=None, clock=clock, threads=threads) for _ in range(4)]
     migrations = [Migration(pair.source.machine, pair.destination.machine) for pair in pairs]
     for migration in migrations:
         migration.start()
@@ -508,8 +498,8 @@ def test_many_pairs_live_in_one_process_without_knowing_of_each_other() -> None:
         assert_moved(pair, pair.source.hashes())
 
 
-def test_a_lost_device_is_named_and_cannot_be_migrated(monkeypatch: pytest.MonkeyPatch) -> None:
-    pair = make_pair()
+def test_a_lost_device_is_named_and_cannot_be_migrated(monkeypatch: pytest.MonkeyPatch, threads: str) -> None:
+    pair = make_pair(threads=threads)
     mock = pair.source.mocks["vf1"]
 
     def no_reset() -> None:
@@ -530,8 +520,8 @@ def test_a_lost_device_is_named_and_cannot_be_migrated(monkeypatch: pytest.Monke
     assert pair.migrate().completed
 
 
-def test_after_a_failed_migration_devices_go_back_last_registered_first() -> None:
-    pair = make_pair(("a", "b", "c"))
+def test_after_a_failed_migration_devices_go_back_last_registered_first(threads: str) -> None:
+    pair = make_pair(("a", "b", "c"), threads=threads)
     pair.source.mocks["b"].fail(S.PRE_COPY_P2P, S.STOP_COPY)
     pair.recorder.clear()
     pair.migrate()
@@ -541,7 +531,7 @@ def test_after_a_failed_migration_devices_go_back_last_registered_first() -> Non
 
 def test_a_bracketed_device_has_two_entries_around_its_depth() -> None:
     machine = Machine()
-    VFIOMigration(machine, VFIODevice(Device("vf0", bus_at(3)), MockDevice()))
+    register(machine, Device("vf0", bus_at(3)), MockDevice())
     assert [entry.priority for entry in machine.handlers] == [device_priority(3, -1), device_priority(3, 1)]
 
 
@@ -581,7 +571,7 @@ def test_a_trace_sink_that_raises_decides_nothing(event: str) -> None:
 
     machines = [Machine(name, clock=pair.clock, trace=sink) for name in ("a", "b")]
     for place, machine in enumerate(machines):
-        VFIOMigration(machine, VFIODevice(Device("vf0", Bus("b")), MockDevice(seed=place)))
+        register(machine, Device("vf0", Bus("b")), MockDevice(seed=place))
     machines[0].start()
     assert migrate(*machines).completed
     assert [machine.run_state for machine in machines] == [RunState.POSTMIGRATE, RunState.RUNNING]
@@ -607,8 +597,8 @@ def test_a_guest_arrives_suspended_if_it_was_and_awake_if_it_was(
     assert pair.destination.machine.run_state is after
 
 
-def test_a_subscriber_may_take_the_big_lock_while_a_state_change_thread_reports_an_error() -> None:
-    pair = make_pair(latency=1.0)
+def test_a_subscriber_may_take_the_big_lock_while_a_state_change_thread_reports_an_error(threads: str) -> None:
+    pair = make_pair(latency=1.0, threads=threads)
     pair.source.mocks["vf0"].fail(S.PRE_COPY, S.PRE_COPY_P2P)
     held: list[bool] = []
 
@@ -640,9 +630,9 @@ def test_a_destination_for_which_there_is_no_thread_is_what_it_was() -> None:
     assert pair.migrate().completed
 
 
-def test_a_device_that_cannot_be_stopped_after_the_migration_is_lost_and_named() -> None:
+def test_a_device_that_cannot_be_stopped_after_the_migration_is_lost_and_named(threads: str) -> None:
     # Found by the soak: the clean-up fails, and so does the second try after the reset.
-    pair = make_pair()
+    pair = make_pair(threads=threads)
     pair.source.mocks["vf0"].fail(S.STOP_COPY, S.STOP)
     pair.source.mocks["vf0"].fail(S.RUNNING, S.RUNNING_P2P)
     invariants = Invariants(pair.source.machine, pair.destination.machine)

@@ -26,8 +26,10 @@ def checked(pair: Pair, **options: Any) -> MigrationReport:
 
 @pytest.mark.parametrize("size", [0, 1, 40, 300, 2500, 9000])
 @pytest.mark.parametrize("make", [stream_cut_at, destination_gone_at])
-def test_a_connection_that_breaks_fails_the_migration_and_the_source_goes_on(make: object, size: int) -> None:
-    pair = make_pair()
+def test_a_connection_that_breaks_fails_the_migration_and_the_source_goes_on(
+    make: object, size: int, threads: str
+) -> None:
+    pair = make_pair(threads=threads)
     report = checked(pair, sockets=make(size))  # type: ignore[operator]
     assert report.status is MigrationStatus.FAILED
     assert pair.source.machine.run_state is RunState.RUNNING
@@ -45,8 +47,8 @@ def test_without_threads_changes_are_made_on_the_spot_and_nothing_is_lost(times:
     assert checked(pair).completed
 
 
-def test_a_handler_that_raises_fails_one_migration() -> None:
-    pair = make_pair()
+def test_a_handler_that_raises_fails_one_migration(threads: str) -> None:
+    pair = make_pair(threads=threads)
     pair.source.machine.handlers.add(raising_handler(ValueError("on purpose"), running=False))
     report = checked(pair)
     assert report.status is MigrationStatus.FAILED

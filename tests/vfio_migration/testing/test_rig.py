@@ -1,0 +1,48 @@
+import pytest
+
+from vfio_migration import DeviceState
+from vfio_migration.testing import MachineRig, PairRig
+from vmstate import RunState
+
+
+def test_devices_and_handlers_lie_at_the_depth_that_was_asked_for(vm_machine: MachineRig) -> None:
+    device = vm_machine.add_device("vf0", depth=3)
+    entry = vm_machine.add_handler("disk", depth=2)
+    assert device.vfio_device.device.depth == 3
+    assert entry.priority == 2 * 65536 + 32768
+    assert vm_machine.add_handler("plain", priority=-7).priority == -7
+    with pytest.raises(ValueError, match="depth of 1 or more"):
+        vm_machine.bus(0)
+
+
+@pytest.mark.parametrize("text", ["STOP", "STOP -> NOWHERE", "-> STOP", "stop -> running"])
+def test_a_fault_that_is_no_arc_is_refused(vm_machine: MachineRig, text: str) -> None:
+    with pytest.raises(ValueError, match="an arc is written"):
+        vm_machine.add_device("vf0", fail=text)
+
+
+@pytest.mark.parametrize(
+    ("arc", "lost_side"), [("PRE_COPY -> PRE_COPY_P2P", "source"), ("STOP -> RUNNING_P2P", "destination")]
+)
+def test_a_fault_of_a_pair_goes_to_the_side_that_walks_the_arc(vm_pair: PairRig, arc: str, lost_side: str) -> None:
+    vm_pair.add_device("vf0", fail=[arc])
+    report = vm_pair.migrate()
+    assert report.status == "failed"
+    assert ("destination" in str(report.error)) == (lost_side == "destination")
+    assert vm_pair.migrate().completed
+
+
+def test_a_handler_may_do_something_of_its_own(vm_pair: PairRig) -> None:
+    calls = []
+    vm_pair.add_handler("noted", callback=lambda running, state: calls.append((running, state)), depth=1, prepare=True)
+    assert vm_pair.migrate().completed
+    assert calls == [(False, RunState.FINISH_MIGRATE)] * 2 + [(True, RunState.RUNNING)] * 2
+
+
+def test_closing_takes_all_devices_away_even_those_that_stall() -> None:
+    with PairRig() as pair:
+        pair.add_device("vf0", stall="RESUMING -> STOP")
+        pair.source.add_device("extra", threads="parked")
+        assert pair.source.device_states == {"vf0": DeviceState.RUNNING, "extra": DeviceState.RUNNING}
+    assert pair.source.machine.migratables == pair.destination.machine.migratables == ()
+    assert len(pair.source.machine.handlers) == 0

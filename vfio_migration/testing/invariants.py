@@ -1,0 +1,140 @@
+"""What holds after every migration, whatever happened; and how to look at what it needs."""
+
+import re
+import threading
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from vfio_migration.live.report import MigrationReport
+from vfio_migration.migration import VFIOMigration
+from vfio_migration.mock import MockDevice
+from vfio_migration.state_change import NAMES
+from vfio_migration.states import DeviceState
+from vmstate import Machine, MonitorEvent, RunState
+
+THREAD_NAMES = (*(f"{name} *" for name in NAMES.values()), "mig/*")
+
+
+class InvariantViolationError(AssertionError):
+    """Something does not hold that holds after every migration, whatever happened."""
+
+
+_STATUSES = re.compile(
+    r"setup( active( pre-switchover)?( device)?)?( completed| failed| cancelling cancelled)|"
+    r"setup( active( pre-switchover)?( device)?)? cancelling cancelled"
+)
+
+
+@dataclass
+class Invariants:
+    """
+    Watches a pair of machines from before a migration; `check` afterwards says what does not hold.
+
+    The invariants: no thread of ours alive but those given up; no file descriptor more than before; the source back
+    in the state that it had with every device RUNNING, or completed with every device STOP, or the lost devices
+    named; the destination running with the source's state, or never started, or stopped again; the statuses in an
+    order that QEMU allows.
+    """
+
+    source: Machine
+    destination: Machine
+    _statuses: list[str] = field(default_factory=list)
+    _sent: dict[str, str | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._state = self.source.run_state
+        self._threads = set(threading.enumerate())
+        self._descriptors = count_descriptors()
+        self._subscription = self.source.monitor.subscribe(self._note)
+
+    def _note(self, event: MonitorEvent) -> None:
+        if event.name == "MIGRATION":
+            self._statuses.append(str(event.data["status"]))
+            if event.data["status"] == "completed":  # before the clean-up, which may have to reset a device
+                self._sent = {device.id: state_hash(device) for device in devices_of(self.source)}
+
+    def check(self, report: MigrationReport, *, given_up: int = 0) -> None:
+        """
+        Check everything; `given_up` threads may still be alive.
+
+        Raises:
+            InvariantViolationError: something does not hold; the message lists all of it.
+
+        """
+        self._subscription.cancel()
+        wrong = [*self._of_process(given_up), *self._of_source(report), *self._of_destination(report)]
+        statuses = " ".join(self._statuses)
+        if _STATUSES.fullmatch(statuses) is None:
+            wrong.append(f"statuses in an order that QEMU does not know: {statuses}")
+        if statuses.split()[-1:] != [str(report.status)]:
+            wrong.append(f"reported {report.status}, announced {statuses}")
+        if wrong:
+            raise InvariantViolationError("\n".join([f"after a migration that is {report.status}:", *wrong]))
+
+    def _of_process(self, given_up: int) -> list[str]:
+        alive = [thread.name for thread in our_threads() if thread not in self._threads]
+        wrong = [f"threads left behind: {alive}"] if len(alive) > given_up else []
+        descriptors = count_descriptors()
+        if descriptors > self._descriptors:
+            wrong.append(f"{descriptors - self._descriptors} file descriptor(s) left open")
+        wrong += [
+            f"machine {machine.name!r} is still tied to the migration"
+            for machine in (self.source, self.destination)
+            if machine.attempt is not None
+        ]
+        return wrong
+
+    def _of_source(self, report: MigrationReport) -> list[str]:
+        expected = RunState.POSTMIGRATE if report.completed else self._state
+        wrong = []
+        if self.source.run_state is not expected:
+            wrong.append(f"the source is '{self.source.run_state}', not '{expected}'")
+        device_state = DeviceState.STOP if report.completed else DeviceState.RUNNING
+        for device in devices_of(self.source):
+            if device.id in report.lost_devices:
+                continue
+            if not report.completed and not self._state.live and device.device_state is DeviceState.STOP:
+                continue  # the migration ended before anything was changed
+            if device.device_state is not device_state or device.vfio_device.backend.state is not device_state:
+                wrong.append(f"device {device.id!r} of the source is {device.device_state.name}")
+        return wrong
+
+    def _of_destination(self, report: MigrationReport) -> list[str]:
+        destination = self.destination
+        if not report.completed:
+            return [f"the destination is '{destination.run_state}' too"] if destination.run_state.live else []
+        wrong = []
+        if self._state.live and destination.autostart and not destination.run_state.live:
+            wrong.append(f"the destination is '{destination.run_state}', and so nobody runs")
+        if destination.run_state.live:
+            for device in devices_of(destination):
+                if device.device_state is not DeviceState.RUNNING:
+                    wrong.append(f"device {device.id!r} of the destination is {device.device_state.name}")
+                if state_hash(device) != self._sent[device.id]:
+                    wrong.append(f"device {device.id!r} has another state than on the source")
+        return wrong
+
+
+def devices_of(machine: Machine) -> list[VFIOMigration]:
+    """Give the VFIO devices that migrate with a machine."""
+    return [each for each in machine.migratables if isinstance(each, VFIOMigration)]
+
+
+def state_hash(device: VFIOMigration) -> str | None:
+    """Give the hash of a mock device's state; None for a backend of another kind."""
+    backend = device.vfio_device.backend
+    return backend.state_hash if isinstance(backend, MockDevice) else None
+
+
+def our_threads() -> list[threading.Thread]:
+    """Give the threads that are alive and were started by this package."""
+    return [
+        thread for thread in threading.enumerate() if any(fnmatchcase(thread.name, pattern) for pattern in THREAD_NAMES)
+    ]
+
+
+def count_descriptors() -> int:
+    """Count the file descriptors of this process; 0 where the system does not say."""
+    folder = Path("/proc/self/fd")
+    return sum(1 for _ in folder.iterdir()) if folder.is_dir() else 0
