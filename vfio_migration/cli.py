@@ -13,8 +13,13 @@ from rich.table import Table
 
 from vfio_migration.chrome_trace import chrome_trace
 from vfio_migration.errors import ScenarioError
-from vfio_migration.runner import MODES, run_scenario
-from vfio_migration.scenario import bundled_scenarios, load_scenario
+from vfio_migration.import_command import import_command
+from vfio_migration.overrides import override
+from vfio_migration.predict import predict as predict_scenario
+from vfio_migration.predict_terminal import print_prediction
+from vfio_migration.qemu_log import format_log, log_files
+from vfio_migration.runner import MODES, Run, run_scenario
+from vfio_migration.scenario import Scenario, bundled_scenarios, load_scenario
 from vfio_migration.terminal import print_result
 from vmstate import VirtualClock
 
@@ -41,6 +46,16 @@ class Threads(StrEnum):
     PARKED = "parked"
 
 
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATTERN.KEY=VALUE",
+        help="Another value for a key of some devices or handlers, such as 'vf*.latency.STOP_COPY=0.02'; repeatable.",
+    ),
+]
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"vfio-switchover {version('vfio-switchover')}")
@@ -64,12 +79,16 @@ def run(
     threads: Annotated[
         Threads | None, typer.Option(help="How state-change threads come about; else as the scenario says.")
     ] = None,
+    settings: _Settings = None,
     virtual: Annotated[bool, typer.Option("--virtual", help="Run in virtual time: no wait takes any.")] = False,
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write the figures there; '-': standard output.")
     ] = None,
     trace_file: Annotated[
         str | None, typer.Option("--trace", metavar="FILE", help="Write a trace there that Perfetto opens.")
+    ] = None,
+    qemu_log: Annotated[
+        str | None, typer.Option("--qemu-log", metavar="PREFIX", help="Write PREFIX-src.log and -dst.log, as QEMU's.")
     ] = None,
 ) -> None:
     """
@@ -81,12 +100,9 @@ def run(
     # With figures on standard output, what is for people goes where the progress bar goes.
     console = Console(stderr=json_file == "-", highlight=False)
     modes = MODES if mode is Mode.BOTH else (str(mode),)
-    try:
-        loaded = load_scenario(scenario)
-    except ScenarioError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    for file in (json_file, trace_file):
+    loaded = _loaded(scenario, settings)
+    logs = {} if qemu_log is None else log_files(qemu_log, modes)
+    for file in (json_file, trace_file, *logs.values()):
         _check_writable(file)
     if threads is not None:
         loaded = loaded.with_threads(str(threads))
@@ -112,7 +128,39 @@ def run(
         _write_json(json_file, result.as_json())
     if trace_file is not None:
         _write_json(trace_file, chrome_trace({name: mode.typical.timeline for name, mode in result.modes.items()}))
+    for (each, machine), file in logs.items():
+        _write_log(file, result.modes[each].typical, machine)
+        typer.echo(f"written: {file} ({machine}, {each}, the run nearest to the median)", err=True)
     raise typer.Exit(0 if result.completed else 1)
+
+
+@app.command()
+def predict(
+    scenario: Annotated[str, typer.Argument(help="A bundled scenario's name, or the path of a TOML file.")],
+    settings: _Settings = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Show all changes, not only the first ten.")] = False,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write the figures there; '-': standard output.")
+    ] = None,
+) -> None:
+    """
+    Say what a scenario's switchover will take, without waiting for it, and what to speed up first.
+
+    Exit status: 0, or 2 if the scenario cannot be used or a file cannot be written.
+    """
+    console = Console(stderr=json_file == "-", highlight=False)
+    prediction = predict_scenario(_loaded(scenario, settings))
+    _check_writable(json_file)
+    try:
+        print_prediction(console, prediction, show_all=show_all)
+    except OSError as error:
+        typer.echo(f"error: standard output: cannot be written ({error.strerror})", err=True)
+        raise typer.Exit(2) from None
+    if json_file is not None:
+        _write_json(json_file, prediction.as_json())
+
+
+app.command("import")(import_command)
 
 
 @app.command()
@@ -122,6 +170,14 @@ def scenarios() -> None:
     for name, description in bundled_scenarios().items():
         table.add_row(name, description)
     Console(highlight=False).print(table)
+
+
+def _loaded(scenario: str, settings: list[str] | None) -> Scenario:
+    try:
+        return override(load_scenario(scenario), settings or [])
+    except ScenarioError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
 
 
 def _check_writable(file: str | None) -> None:
@@ -135,6 +191,15 @@ def _write_json(file: str, data: object) -> None:
     if file == "-":
         sys.stdout.write(text)
         return
+    _write(file, "w", text)
+
+
+def _write_log(file: str, run: Run, machine: str) -> None:
+    try:
+        text = format_log(run.events, machine)
+    except ScenarioError as error:
+        typer.echo(f"error: {file!r}: {error}", err=True)
+        raise typer.Exit(2) from None
     _write(file, "w", text)
 
 

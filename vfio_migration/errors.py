@@ -1,6 +1,7 @@
 """Every error that `vfio_migration` raises on purpose, in one hierarchy."""
 
 import errno
+from collections.abc import Iterable
 
 
 class VFIOMigrationError(Exception):
@@ -40,3 +41,15 @@ class StreamError(VFIOMigrationError):
 
 class ScenarioError(VFIOMigrationError):
     """A scenario cannot be used; the message names file, key and what was expected."""
+
+
+class LogImportError(ScenarioError):
+    """
+    QEMU's logs cannot be made a scenario; the message names file and line, and what was missing.
+
+    `report` is what could be read off them all the same, a line each.
+    """
+
+    def __init__(self, message: str, report: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.report = tuple(report)

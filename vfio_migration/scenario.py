@@ -6,7 +6,7 @@ The format is described in docs/scenarios.md; the bundled ones are in `vfio_migr
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from importlib import resources
@@ -95,11 +95,12 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """A VFIO device of a scenario; times in seconds, sizes in bytes."""
+    """A VFIO device of a scenario; times in seconds, sizes in bytes; `latency_table` as it is written there."""
 
     id: str
     depth: int
     flags: MigrationFlags
+    latency_table: Mapping[str, float]
     latency: Mapping[tuple[DeviceState, DeviceState], float]
     state_size: int
     rate: float | None
@@ -158,25 +159,28 @@ class Scenario:
 
     def plan(self) -> SwitchoverPlan:
         """Plan its switchover."""
-        return plan_switchover(
-            [
-                PlannedDevice(
-                    spec.id,
-                    spec.depth,
-                    spec.flags,
-                    lambda current, target, latency=spec.latency: latency.get((current, target), 0.0),  # type: ignore[misc]
-                    spec.transfer_s,
-                    spec.parallel,
-                )
-                for spec in self.devices
-            ],
-            [
-                PlannedHandler(
-                    spec.name, spec.depth, spec.stop_s, spec.start_s, spec.prepare_stop_s, spec.prepare_start_s
-                )
-                for spec in self.handlers
-            ],
-        )
+        return plan_switchover(self.planned_devices(), self.planned_handlers())
+
+    def planned_devices(self) -> list[PlannedDevice]:
+        """Give its VFIO devices as a plan takes them."""
+        return [
+            PlannedDevice(
+                spec.id,
+                spec.depth,
+                spec.flags,
+                lambda current, target, latency=spec.latency: latency.get((current, target), 0.0),  # type: ignore[misc]
+                spec.transfer_s,
+                spec.parallel,
+            )
+            for spec in self.devices
+        ]
+
+    def planned_handlers(self) -> list[PlannedHandler]:
+        """Give its ordinary handlers as a plan takes them."""
+        return [
+            PlannedHandler(spec.name, spec.depth, spec.stop_s, spec.start_s, spec.prepare_stop_s, spec.prepare_start_s)
+            for spec in self.handlers
+        ]
 
     def serial(self) -> "Scenario":
         """Give the same machine with parallel changes off for every device."""
@@ -340,14 +344,11 @@ def _resolve(file: _File, path: Path) -> Scenario:
         for device in _matches(tree, f"vfio[{number}].devices", group.devices):
             if device.id in devices:
                 raise _BadValueError(f"vfio[{number}].devices: device {device.id!r} is in an earlier [[vfio]] already")
-            devices[device.id] = _device_spec(f"vfio[{number}]", group, device, seed=group.seed + len(devices))
+            seed = group.seed + len(devices)
+            devices[device.id] = _device_spec(f"vfio[{number}]", group, device.id, device.depth, seed)
     if not devices:
         raise _BadValueError("vfio: expected at least one device")
-    without_p2p = sorted(each.id for each in devices.values() if MigrationFlags.P2P not in each.flags)
-    if len(devices) > 1 and without_p2p:
-        raise _BadValueError(
-            f"vfio: more than one device can only migrate if all have p2p; without it: {', '.join(without_p2p)}"
-        )
+    _check_p2p(devices.values())
     places = {id(device): place for place, device in enumerate(tree)}
     handlers = [
         spec
@@ -371,6 +372,71 @@ def _resolve(file: _File, path: Path) -> Scenario:
     )
 
 
+def changed_device(spec: DeviceSpec, changes: Mapping[str, Any]) -> DeviceSpec:
+    """
+    Give the device as it would be with these values in its `[[vfio]]`; they are checked as those of a file are.
+
+    Raises:
+        ValueError: a value cannot be used; the message names the device, the key and what was expected.
+
+    """
+    written: dict[str, Any] = {
+        "devices": spec.id,
+        "p2p": MigrationFlags.P2P in spec.flags,
+        "precopy": MigrationFlags.PRE_COPY in spec.flags,
+        "parallel": spec.parallel,
+        "threads": spec.threads,
+        "events": spec.events,
+        "latency": spec.latency_table,
+        "state_size": spec.state_size,
+        "rate": spec.rate,
+        "precopy_size": spec.precopy_size,
+        "precopy_dirty": spec.precopy_dirty,
+        "seed": spec.seed,
+    }
+    try:
+        group = msgspec.convert({**written, **changes}, _VFIO)
+    except msgspec.ValidationError as error:
+        raise _BadValueError(f"{spec.id}.{_located(str(error))}") from error
+    return _device_spec(spec.id, group, spec.id, spec.depth, spec.seed)
+
+
+def changed_handler(spec: HandlerSpec, key: str, seconds: object) -> HandlerSpec:
+    """
+    Give the handler with another time: `stop`, `start`, `prepare_stop` or `prepare_start`.
+
+    Raises:
+        ValueError: that is no time.
+
+    """
+    _check_seconds(f"{spec.name}.{key}", seconds)
+    times: dict[str, Any] = {f"{key}_s": seconds}
+    return replace(spec, **times)
+
+
+def with_specs(scenario: Scenario, devices: Sequence[DeviceSpec], handlers: Sequence[HandlerSpec]) -> Scenario:
+    """
+    Give the same scenario with these devices and handlers in the places of its own.
+
+    Raises:
+        ValueError: they do not go together, or one of its faults makes no sense for them.
+
+    """
+    _check_p2p(devices)
+    flags = {spec.id: spec.flags for spec in devices}
+    for number, fault in enumerate(scenario.faults):
+        _check_fault(f"faults[{number}]", fault, flags[fault.device])
+    return replace(scenario, devices=tuple(devices), handlers=tuple(handlers))
+
+
+def _check_p2p(devices: Collection[DeviceSpec]) -> None:
+    without_p2p = sorted(each.id for each in devices if MigrationFlags.P2P not in each.flags)
+    if len(devices) > 1 and without_p2p:
+        raise _BadValueError(
+            f"vfio: more than one device can only migrate if all have p2p; without it: {', '.join(without_p2p)}"
+        )
+
+
 def _watchdog(entry: _Watchdog) -> Watchdog:
     for name, seconds in (("warn_after", entry.warn_after), ("give_up_after", entry.give_up_after)):
         if seconds is not None and not (_is_time(seconds) and seconds > 0):
@@ -389,11 +455,15 @@ def _fault_specs(key: str, entry: FaultEntry, devices: Mapping[str, DeviceSpec],
         raise _BadValueError(f"{key}.seconds: expected how long it stalls, unless watchdog.give_up_after ends it")
     specs = [FaultSpec(spec.id, entry) for spec in found]
     for device, spec in zip(found, specs, strict=True):
-        try:
-            spec.arrange(MockDevice(flags=device.flags))
-        except (ValueError, OverflowError) as error:
-            raise _BadValueError(f"{key}: {error}") from error
+        _check_fault(key, spec, device.flags)
     return specs
+
+
+def _check_fault(key: str, spec: FaultSpec, flags: MigrationFlags) -> None:
+    try:
+        spec.arrange(MockDevice(flags=flags))
+    except (ValueError, OverflowError) as error:
+        raise _BadValueError(f"{key}: {error}") from error
 
 
 def _tree_source(tree: _Tree, path: Path) -> TreeSource:
@@ -423,7 +493,7 @@ def _matches(tree: DeviceTree, key: str, pattern: str) -> list[Device]:
     return found
 
 
-def _device_spec(key: str, group: _VFIO, device: Device, seed: int) -> DeviceSpec:
+def _device_spec(key: str, group: _VFIO, device: str, depth: int, seed: int) -> DeviceSpec:
     flags = MigrationFlags.STOP_COPY
     flags |= MigrationFlags.P2P if group.p2p else flags
     flags |= MigrationFlags.PRE_COPY if group.precopy else flags
@@ -437,9 +507,10 @@ def _device_spec(key: str, group: _VFIO, device: Device, seed: int) -> DeviceSpe
     if group.rate is not None and not _is_time(_quotient(group.state_size, group.rate)):
         raise _BadValueError(f"{key}.state_size: expected a size that can be sent at this rate in a finite time")
     return DeviceSpec(
-        id=device.id,
-        depth=device.depth,
+        id=device,
+        depth=depth,
         flags=flags,
+        latency_table=group.latency,
         latency=_latencies(f"{key}.latency", group.latency, flags),
         state_size=group.state_size,
         rate=group.rate,

@@ -10,6 +10,8 @@ from typer.testing import CliRunner, Result
 from tests.vfio_migration.support import SMALL
 from vfio_migration import MockDevice
 from vfio_migration.cli import app
+from vfio_migration.launchers import WAYS, Launcher, make_launcher
+from vmstate import Clock
 
 
 def invoke(*arguments: str) -> Result:
@@ -75,6 +77,25 @@ def test_mode_says_which_way_to_run(scenario: str, mode: str, modes: list[str]) 
     assert result.exit_code == 0
     value = figures(result.stdout)
     assert [(name, len(each["runs"])) for name, each in value["modes"].items()] == [(name, 2) for name in modes]
+
+
+@pytest.mark.parametrize("written", WAYS)
+@pytest.mark.parametrize("asked", [None, *WAYS])
+def test_threads_come_about_as_the_option_says_or_else_as_the_scenario(
+    scenario: str, monkeypatch: pytest.MonkeyPatch, written: str, asked: str | None
+) -> None:
+    made: list[str] = []
+
+    def note(threads: str, clock: Clock, device: str) -> Launcher:
+        made.append(threads)
+        return make_launcher(threads, clock, device)
+
+    monkeypatch.setattr("vfio_migration.migration.make_launcher", note)
+    with Path(scenario).open("a", encoding="utf-8") as file:
+        file.write(f'threads = "{written}"\n')
+    option = [] if asked is None else ["--threads", asked]
+    assert invoke("run", scenario, "--virtual", "--runs", "1", "--mode", "parallel", *option).exit_code == 0
+    assert made == [asked or written] * 4  # two devices on each side
 
 
 def test_without_virtual_the_clock_is_the_real_one(scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +176,15 @@ def test_a_scenario_that_cannot_be_used_is_one_line_and_exit_status_2(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--mode", "sideways"], ["--runs", "0"], ["--runs", "x"], ["--no-such-option"], ["vfs", "host"]]
+    "arguments",
+    [
+        ["--mode", "sideways"],
+        ["--threads", "green"],
+        ["--runs", "0"],
+        ["--runs", "x"],
+        ["--no-such-option"],
+        ["vfs", "host"],
+    ],
 )
 def test_arguments_that_make_no_sense_are_exit_status_2(arguments: list[str]) -> None:
     result = invoke("run", *arguments)

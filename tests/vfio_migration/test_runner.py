@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.vfio_migration.support import small
 from vfio_migration import Migration, MigrationReport, MigrationStatus, MockDevice, migrate
+from vfio_migration.launchers import WAYS
 from vfio_migration.runner import PARTS, ModeResult, Result, run_once, run_scenario
 from vfio_migration.scenario import Scenario, load_scenario, scenario_from_data
 from vmstate import Machine, VirtualClock
@@ -85,6 +86,7 @@ def machines(draw: st.DrawFn) -> Scenario:
             "p2p": draw(st.booleans()) if alone else True,
             "precopy": draw(st.booleans()),
             "parallel": draw(st.booleans()),
+            "threads": draw(st.sampled_from(WAYS)),
             "latency": {state: draw(ms) for state in ("STOP", "RUNNING", "RESUMING", "STOP_COPY")},
             "state_size": draw(st.integers(0, 100)),
             "rate": 1000,

@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from tests.vfio_migration.support import P2P_ONLY, S
 from vfio_migration import ScenarioError, VFIOMigration
 from vfio_migration.plan import PLAIN
+from vfio_migration.runner import run_once
 from vfio_migration.scenario import (
     HandlerSpec,
     Scenario,
@@ -17,7 +19,7 @@ from vfio_migration.scenario import (
     scenario_from_data,
 )
 from vfio_migration.states import ALL_FLAGS
-from vmstate import RunState, VirtualClock
+from vmstate import Clock, RunState, VirtualClock
 
 BAD = Path("bad.toml")
 TREE = """
@@ -187,6 +189,25 @@ def test_serial_is_the_same_machine_with_parallel_changes_off() -> None:
     assert loaded.serial().plan().bounds.serial_s == loaded.plan().bounds.serial_s
 
 
+def test_the_threads_key_says_which_devices_keep_a_thread_and_closing_the_machine_ends_it() -> None:
+    loaded = one(f'threads = "parked"\n{VFIO.replace("*[01]", "*[!0]")}')
+    assert {spec.id: spec.threads for spec in loaded.devices} == {"vf0": "parked", "vf1": "per-change"}
+    before = set(threading.enumerate())
+    built = loaded.build("vm", clock=VirtualClock())
+    (kept,) = set(threading.enumerate()) - before
+    assert kept.name == "vfio_parked vf0"
+    built.machine.start()
+    built.machine.stop()
+    built.close()
+    assert not kept.is_alive()
+
+
+def test_a_scenario_migrates_with_threads_of_either_kind(threads: str, clock: Clock) -> None:
+    for loaded in (scenario(f'{TREE}{VFIO}threads = "{threads}"'), scenario(TREE + VFIO).with_threads(threads)):
+        assert {spec.threads for spec in loaded.devices} == {threads}
+        assert run_once(loaded, clock).completed
+
+
 # What cannot:
 
 BARE_VFIO = '[[vfio]]\ndevices = "vf0"\n'
@@ -218,6 +239,7 @@ BAD_FILES = {
     "a device in two groups": (TREE + BARE_VFIO + VFIO, ["vfio[1].devices", "'vf0'"]),
     "no device at all": ("vfio = []\n" + TREE, ["vfio", "at least one"]),
     "two devices, one without p2p": (TREE + BARE_VFIO + 'p2p = false\n[[vfio]]\ndevices = "vf1"', ["p2p", "vf0"]),
+    "no such threads": (TREE + BARE_VFIO + 'threads = "green"', ["vfio[0].threads", "'green'"]),
     "a size that is no number": (TREE + BARE_VFIO + 'state_size = "1k"', ["vfio[0].state_size", "int", "str"]),
     "a negative size": (TREE + BARE_VFIO + "state_size = -1", ["vfio[0].state_size", "0 or more", "-1"]),
     "a negative pre-copy": (TREE + BARE_VFIO + "precopy_size = -1", ["vfio[0].precopy_size", "0 or more", "-1"]),
