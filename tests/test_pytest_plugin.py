@@ -11,6 +11,10 @@ PAIR = """
 
 
 def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
+    return pytester.runpytest_inprocess("-p", "no:cacheprovider", *options)
+
+
+def run_alone(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
     return pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, timeout=50)
 
 
@@ -24,7 +28,7 @@ def test_unused_it_loads_nothing_but_itself(pytester: pytest.Pytester) -> None:
             assert {name.partition(".")[0] for name in sys.modules} & set(ours) == {"pytest_vfio_switchover"}
         """
     )
-    run(pytester).assert_outcomes(passed=1)
+    run_alone(pytester).assert_outcomes(passed=1)
 
 
 def test_machines_run_in_virtual_time_unless_marked(pytester: pytest.Pytester) -> None:
@@ -73,7 +77,7 @@ def test_a_test_that_passes_or_records_nothing_shows_none(pytester: pytest.Pytes
 def test_it_works_under_xdist_and_with_a_timeout(pytester: pytest.Pytester) -> None:
     pytest.importorskip("xdist", reason="pytest-xdist is not installed")
     pytester.makepyfile(PAIR.format(outcome="False"))
-    result = run(pytester, "-n", "2", "--timeout", "20")
+    result = run_alone(pytester, "-n", "2", "--timeout", "20")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*- machine timeline -*"])
 
@@ -114,4 +118,4 @@ def test_what_stalls_or_was_left_open_does_not_outlive_its_test(pytester: pytest
             assert threading.enumerate() == [threading.main_thread()]
         """
     )
-    run(pytester).assert_outcomes(passed=2)
+    run_alone(pytester).assert_outcomes(passed=2)

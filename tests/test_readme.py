@@ -34,11 +34,17 @@ def invoke(command: str) -> str:
 
 
 def test_the_examples_in_python_run() -> None:
-    examples = blocks(README, "python")
+    *examples, _ = blocks(README, "python")
     assert len(examples) == 3
     namespace: dict[str, object] = {}
     for example in examples:
         exec(compile(example, "README.md", "exec"), namespace)
+
+
+def test_the_example_for_pytest_passes(pytester: pytest.Pytester) -> None:
+    example = blocks(README, "python")[-1]
+    pytester.makepyfile(example)
+    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=3)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,9 +1,12 @@
 """Ctrl-C, real signals in real time: brackets are closed, threads joined, the source runs again."""
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,20 @@ def press_ctrl_c() -> None:
     ident = threading.main_thread().ident
     assert ident is not None
     signal.pthread_kill(ident, signal.SIGINT)
+
+
+@contextmanager
+def told_of_signals() -> Iterator[Callable[[], object]]:
+    """Give a function that waits until a signal has reached the process, for another thread than the main one."""
+    told, tell = socket.socketpair()
+    with told, tell:
+        told.settimeout(LIMIT)
+        tell.setblocking(False)
+        signal.set_wakeup_fd(tell.fileno())
+        try:
+            yield lambda: told.recv(1)
+        finally:
+            signal.set_wakeup_fd(-1)
 
 
 def test_the_first_ctrl_c_cancels_the_migration(clock: Clock, threads: str) -> None:
@@ -95,13 +112,15 @@ def test_ctrl_c_while_a_thread_is_joined_waits_for_that_thread(threads: str) -> 
         while not mock.stalled:
             threading.Event().wait(0.001)
         press_ctrl_c()
+        wait_for_signal()
         mock.release()
 
     thread = threading.Thread(target=interrupt_then_release)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        machine.stop()
-    thread.join(LIMIT)
+    with told_of_signals() as wait_for_signal:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            machine.stop()
+        thread.join(LIMIT)
     states.append(device.device_state)
     machine.start()
     states.append(device.device_state)

@@ -224,7 +224,7 @@ def test_state_that_is_not_the_source_s_is_no_completed_run(monkeypatch: pytest.
     assert [each["state_intact"] for each in result.as_json()["modes"]["serial"]["runs"]] == [False]
 
 
-@pytest.mark.parametrize(("at", "status"), [("active", "cancelled"), ("completed", "completed")])
+@pytest.mark.parametrize(("at", "status"), [("pre-switchover", "cancelled"), ("completed", "completed")])
 def test_ctrl_c_ends_the_runs_whether_or_not_it_came_in_time_to_cancel(
     monkeypatch: pytest.MonkeyPatch, at: str, status: str
 ) -> None:
@@ -237,7 +237,9 @@ def test_ctrl_c_ends_the_runs_whether_or_not_it_came_in_time_to_cancel(
             signal.pthread_kill(ident, signal.SIGINT)
 
     def interrupted(source: Machine, destination: Machine) -> MigrationReport:
-        ran.append(migrate(source, destination, on_status=interrupt))
+        # Where it is to be cancelled it waits for that, however late the signal is heard.
+        pause = at == MigrationStatus.PRE_SWITCHOVER
+        ran.append(migrate(source, destination, pause_before_switchover=pause, on_status=interrupt))
         return ran[-1]
 
     monkeypatch.setattr("vfio_migration.runner.migrate", interrupted)
