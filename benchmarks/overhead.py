@@ -111,7 +111,9 @@ def measure_native(program: Path, devices: int, seconds: float, cycles: int) -> 
     ]
 
 
-def measure(devices: int, seconds: float, turns: int, cycles: int, native: Path | None) -> dict[str, list[Row]]:
+def measure(
+    devices: int, seconds: float, turns: int, cycles: int, native: Path | None, only: str | None = None
+) -> dict[str, list[Row]]:
     """Measure all contenders in turns; gives a list of cycles for each."""
 
     def runner(name: str) -> Callable[[], list[Row]]:
@@ -120,6 +122,8 @@ def measure(devices: int, seconds: float, turns: int, cycles: int, native: Path 
     ways = {name: runner(name) for name in CONTENDERS}
     if native is not None:
         ways = {NATIVE: lambda: measure_native(native, devices, seconds, cycles), **ways}
+    if only is not None:
+        ways = {name: ways[name] for name in only.split(",")}
     rows: dict[str, list[Row]] = {name: [] for name in ways}
     for _ in range(turns):
         for name, run in ways.items():
@@ -220,6 +224,7 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=float, default=100.0, help="of each arc (default %(default)s)")
     parser.add_argument("--turns", type=int, default=5, help="of all contenders (default %(default)s)")
     parser.add_argument("--cycles", type=int, default=2, help="stops and starts in each turn (default %(default)s)")
+    parser.add_argument("--only", metavar="NAMES", help="these contenders (default all), such as 'per-change,parked'")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     parser.add_argument("--plot", metavar="FILE", help="draw them there (.svg, .png)")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
@@ -233,7 +238,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         native = build_native(Path(folder))
         for number in map(int, options.devices.split(",")):
-            measured = measure(number, seconds, options.turns, options.cycles, native)
+            measured = measure(number, seconds, options.turns, options.cycles, native, options.only)
             results += [summary(number, name, rows, seconds) for name, rows in measured.items()]
     targets = compare(results)
     show(results, targets, f"stop and start, {options.latency_ms:g} ms an arc, medians of {options.turns} turn(s)")

@@ -12,13 +12,15 @@ from rich.progress import Progress
 from rich.table import Table
 
 from vfio_migration.chrome_trace import chrome_trace
-from vfio_migration.errors import ScenarioError
+from vfio_migration.errors import ScenarioError, VFIOMigrationError
+from vfio_migration.html_page import html_page
 from vfio_migration.import_command import import_command
 from vfio_migration.overrides import override
+from vfio_migration.plot import check_plot, write_plot
 from vfio_migration.predict import predict as predict_scenario
 from vfio_migration.predict_terminal import print_prediction
 from vfio_migration.qemu_log import format_log, log_files
-from vfio_migration.runner import MODES, Run, run_scenario
+from vfio_migration.runner import MODES, Result, Run, run_scenario
 from vfio_migration.scenario import Scenario, bundled_scenarios, load_scenario
 from vfio_migration.terminal import print_result
 from vmstate import VirtualClock
@@ -87,6 +89,12 @@ def run(
     trace_file: Annotated[
         str | None, typer.Option("--trace", metavar="FILE", help="Write a trace there that Perfetto opens.")
     ] = None,
+    plot_file: Annotated[
+        str | None, typer.Option("--plot", metavar="FILE", help="Draw both modes there: a name in .svg or .png.")
+    ] = None,
+    html_file: Annotated[
+        str | None, typer.Option("--html", metavar="FILE", help="Write a page there for a browser; '-': stdout.")
+    ] = None,
     qemu_log: Annotated[
         str | None, typer.Option("--qemu-log", metavar="PREFIX", help="Write PREFIX-src.log and -dst.log, as QEMU's.")
     ] = None,
@@ -98,11 +106,12 @@ def run(
     written, 130 after Ctrl-C.
     """
     # With figures on standard output, what is for people goes where the progress bar goes.
-    console = Console(stderr=json_file == "-", highlight=False)
+    console = Console(stderr="-" in (json_file, html_file), highlight=False)
     modes = MODES if mode is Mode.BOTH else (str(mode),)
     loaded = _loaded(scenario, settings)
     logs = {} if qemu_log is None else log_files(qemu_log, modes)
-    for file in (json_file, trace_file, *logs.values()):
+    _check_plot(plot_file)
+    for file in (json_file, trace_file, plot_file, html_file, *logs.values()):
         _check_writable(file)
     if threads is not None:
         loaded = loaded.with_threads(str(threads))
@@ -128,6 +137,10 @@ def run(
         _write_json(json_file, result.as_json())
     if trace_file is not None:
         _write_json(trace_file, chrome_trace({name: mode.typical.timeline for name, mode in result.modes.items()}))
+    if plot_file is not None:
+        _write_plot(plot_file, result)
+    if html_file is not None:
+        _write_text(html_file, html_page(result))
     for (each, machine), file in logs.items():
         _write_log(file, result.modes[each].typical, machine)
         typer.echo(f"written: {file} ({machine}, {each}, the run nearest to the median)", err=True)
@@ -187,11 +200,31 @@ def _check_writable(file: str | None) -> None:
 
 
 def _write_json(file: str, data: object) -> None:
-    text = json.dumps(data, indent=2) + "\n"
+    _write_text(file, json.dumps(data, indent=2) + "\n")
+
+
+def _write_text(file: str, text: str) -> None:
     if file == "-":
         sys.stdout.write(text)
         return
     _write(file, "w", text)
+
+
+def _check_plot(file: str | None) -> None:
+    try:
+        if file is not None:
+            check_plot(file)
+    except VFIOMigrationError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _write_plot(file: str, result: Result) -> None:
+    try:
+        write_plot(result, file)
+    except OSError as error:
+        typer.echo(f"error: {file!r}: cannot be written ({error.strerror})", err=True)
+        raise typer.Exit(2) from None
 
 
 def _write_log(file: str, run: Run, machine: str) -> None:

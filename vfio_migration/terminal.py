@@ -1,12 +1,15 @@
 """What a person sees: tables and timelines for a terminal, a pipe or a file."""
 
+from collections.abc import Iterable
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from vfio_migration.critical_path import condensed, critical_path
+from vfio_migration.lanes import LEGEND, PLAIN, Lane, drawn, lanes, mark
 from vfio_migration.runner import PARTS, ModeResult, Result
-from vfio_migration.timeline import Span, SpanKind, Timeline
+from vfio_migration.timeline import Span, Timeline
 
 _LABELS = {
     "switchover_s": "switchover",
@@ -22,15 +25,7 @@ _MARKS = {
     "save": ("░", ".", "yellow"),
     "handler": ("■", "o", "green"),
 }
-_LEGEND = (
-    ("p2p", "to *_P2P (prepare)"),
-    ("change", "to STOP_COPY, STOP or RUNNING (main)"),
-    ("save", "state transferred"),
-    ("load", "loaded state takes effect"),
-    ("handler", "ordinary handlers"),
-)
 _MIN_WIDTH = 20
-_SHORTEST_S = 0.0001  # handlers that take less are not worth a mark
 
 
 def print_result(console: Console, result: Result) -> None:
@@ -51,25 +46,25 @@ def print_timeline(console: Console, title: str, timeline: Timeline, seconds: fl
 
     `seconds` is what it took as measured, if that is known; else it is taken from the timeline.
     """
-    spans = _drawn(timeline)
+    spans = drawn(timeline)
     if timeline.start_ns is None or timeline.end_ns is None or not spans:
         console.print(_plain(console, f"{title}: the switchover was not reached, nothing to draw"))
         return
-    lanes = _lanes(spans)
-    label_width = max(len(label) for label, _ in lanes)
+    labelled = [(_label(lane), lane.spans) for lane in lanes(spans, natural=False)]
+    label_width = max(len(label) for label, _ in labelled)
     width = max(_MIN_WIDTH, console.width - label_width - 3)
     total_ns = max(1, timeline.end_ns - timeline.start_ns)
     took = _ms(total_ns / 1e9 if seconds is None else seconds)
     frame = "|" if _ascii(console) else "│"
     console.print(_plain(console, f"{title}: switchover {took}", style="bold"))
-    for label, lane in lanes:
+    for label, lane in labelled:
         line = _plain(console, f"{label:<{label_width}} {frame}")
         line.append_text(_bar(console, lane, timeline.start_ns, total_ns, width))
         line.append(frame)
         console.print(line, no_wrap=True, overflow="crop", crop=True)
     axis = f"0{took:>{width - 1}}"
     console.print(Text(f"{'':<{label_width}}  {axis}", style="dim"))
-    _print_legend(console, {_mark(span) for span in spans})
+    _print_legend(console, {mark(span) for span in spans})
     console.print()
 
 
@@ -92,12 +87,12 @@ def print_critical_path(console: Console, title: str, timeline: Timeline) -> Non
     console.print()
 
 
-def _print_legend(console: Console, drawn: set[str]) -> None:
+def _print_legend(console: Console, shown: set[str]) -> None:
     line = Text()
-    for mark, meaning in _LEGEND:
-        if mark not in drawn:
+    for each, meaning in LEGEND:
+        if each not in shown:
             continue
-        unicode, plain, style = _MARKS[mark]
+        unicode, plain, style = _MARKS[each]
         entry = Text.assemble(((plain if _ascii(console) else unicode) * 2, style), f" {meaning}   ")
         if len(line) + len(entry) > console.width:
             console.print(line)
@@ -106,58 +101,23 @@ def _print_legend(console: Console, drawn: set[str]) -> None:
     console.print(line)
 
 
-def _lanes(spans: list[Span]) -> list[tuple[str, list[Span]]]:
-    """Sort spans into lanes: by depth, plain priorities first; devices in the order of their states."""
-    depths = {span.name: span.depth for span in spans if span.kind is SpanKind.ARC}
-    lanes: dict[tuple[int, int, str], list[Span]] = {}
-    order = {name: place for place, name in enumerate(sorted(depths))}
-    for span in spans:
-        if span.kind is SpanKind.HANDLER:
-            key = (-1 if span.depth is None else span.depth, -1, "")
-        else:
-            key = (depths.get(span.name) or 0, order.get(span.name, 0), span.name)
-        lanes.setdefault(key, []).append(span)
-    return [(_label(depth, name), lane) for (depth, _, name), lane in sorted(lanes.items())]
+def _label(lane: Lane) -> str:
+    return f"{'plain' if lane.depth == PLAIN else f'depth {lane.depth}'}  {lane.name or 'handlers'}"
 
 
-def _label(depth: int, name: str) -> str:
-    return f"{'plain' if depth < 0 else f'depth {depth}'}  {name or 'handlers'}"
-
-
-def _bar(console: Console, lane: list[Span], start_ns: int, total_ns: int, width: int) -> Text:
+def _bar(console: Console, lane: Iterable[Span], start_ns: int, total_ns: int, width: int) -> Text:
     """Draw a lane; where two spans share a cell, the longer one shows."""
     cells: list[tuple[int, str]] = [(0, "")] * width
     for span in lane:
         first = (span.start_ns - start_ns) * width // total_ns
         last = max(first + 1, (span.end_ns - start_ns) * width // total_ns)
         for cell in range(min(first, width - 1), min(last, width)):
-            cells[cell] = max(cells[cell], (span.end_ns - span.start_ns, _mark(span)))
+            cells[cell] = max(cells[cell], (span.end_ns - span.start_ns, mark(span)))
     bar = Text()
-    for _, mark in cells:
-        unicode, plain, style = _MARKS.get(mark, (" ", " ", ""))
+    for _, each in cells:
+        unicode, plain, style = _MARKS.get(each, (" ", " ", ""))
         bar.append(plain if _ascii(console) else unicode, style=style)
     return bar
-
-
-def _mark(span: Span) -> str:
-    if span.kind is SpanKind.SAVE:
-        return "save"
-    if span.kind is SpanKind.HANDLER:
-        return "handler"
-    current, _, target = span.detail.partition(" -> ")
-    return "p2p" if target.endswith("_P2P") else "load" if current == "RESUMING" else "change"
-
-
-def _drawn(timeline: Timeline) -> list[Span]:
-    """Give the spans worth drawing: the handlers of a VFIO device show as the arcs that run in them."""
-    spans = timeline.switchover()
-    devices = {span.name for span in spans if span.kind is SpanKind.ARC}
-    return [
-        span
-        for span in spans
-        if (span.kind in (SpanKind.ARC, SpanKind.SAVE) and span.seconds > 0)
-        or (span.kind is SpanKind.HANDLER and span.name not in devices and span.seconds >= _SHORTEST_S)
-    ]
 
 
 def _table(console: Console, result: Result) -> Table:
