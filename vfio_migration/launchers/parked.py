@@ -1,6 +1,6 @@
 """A thread for each device that waits for work: launching it is one release, joining it one acquire."""
 
-import threading
+from contextlib import suppress
 
 from vfio_migration.launchers.base import Launch
 from vmstate import Clock, Lock
@@ -10,9 +10,9 @@ class ParkedLauncher:
     """
     Keeps a thread from the registration of its device until the device goes.
 
-    `_go` and `_done` are held but for moments: releasing `_go` hands the thread a launch, releasing `_done` hands it
-    back. Whoever holds the big lock writes `_launch` before the one and reads what came back after the other, so
-    nothing is shared at any time. A thread whose launch is abandoned ends when it comes back.
+    Releasing `go` hands the thread a launch, releasing the launch's `done` hands it back. Whoever holds the big lock
+    writes the one before and reads what came back after the other. A thread whose launch is abandoned ends when it
+    comes back, or before it begins.
 
     Raises:
         RuntimeError: no thread can be had.
@@ -23,22 +23,23 @@ class ParkedLauncher:
         self._clock = clock
         self._device = device
         self._pending = False
+        self._done: Lock | None = None  # held until the last launch has run
         self._work: _Work | None = _Work(clock, device)
 
     def start(self, launch: Launch) -> None:
         """Hand the parked thread a launch; it takes the launch's name."""
         if self._work is None:  # the last one was abandoned
             self._work = _Work(self._clock, self._device)
-        self._work.hand_over(launch)
+        self._done = self._work.hand_over(launch)
         self._pending = True
         self._work.go.release()
         self._clock.give_way()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until it has run."""
-        if not self._pending or self._work is None:
+        if not self._pending or self._done is None:
             return True
-        if not self._work.done.acquire(timeout=-1 if timeout is None else timeout):
+        if not self._done.acquire(timeout=-1 if timeout is None else timeout):
             return False
         self._pending = False
         return True
@@ -46,45 +47,55 @@ class ParkedLauncher:
     def abandon(self) -> None:
         """Leave the thread to itself; another is parked when one is needed."""
         if self._work is not None:
-            self._work.go.release()  # when it comes back, it finds that there is no more to do
+            self._work.end()  # when it comes back, or comes to take what it was handed, it finds that all is over
             self._work = None
         self._pending = False
 
     def close(self) -> None:
         """Let the thread end, and wait for that."""
         if self._work is not None:
-            self._work.launch = None
-            self._work.go.release()
+            self._work.end()
             self._clock.join(self._work.thread)
             self._work = None
 
 
 class _Work:
-    """What a parked thread and those who launch it share."""
-
-    done: Lock
+    """What a parked thread and those who launch it share: one reference, replaced as a whole, and the lock `go`."""
 
     def __init__(self, clock: Clock, device: str) -> None:
         self._clock = clock
-        self.launch: Launch | None = None
+        self._handed: tuple[Launch, Lock] | None = None
+        self._over = False
         self.go = clock.lock(f"work for device {device!r}", idle=True)
         self.go.acquire()
         self.thread = clock.start_thread(self._run, f"vfio_parked {device}")
 
-    def hand_over(self, launch: Launch) -> None:
-        """Give the thread a launch, with a lock of its own: a join that Ctrl-C cut short must not confuse the next."""
-        self.done = self._clock.lock(f"the end of {launch.name!r}")
-        self.done.acquire()
-        self.launch = launch
+    def hand_over(self, launch: Launch) -> Lock:
+        """
+        Give the thread a launch; gives the lock that it lets go of at the end.
+
+        Each launch has its own: a join that Ctrl-C cut short must not confuse the next.
+        """
+        done = self._clock.lock(f"the end of {launch.name!r}")
+        done.acquire()
+        self._handed = launch, done
+        self.thread.name = launch.name
+        return done
+
+    def end(self) -> None:
+        """Have the thread end as soon as it comes by; what it has not begun is dropped."""
+        self._over = True
+        self._handed = None
+        with suppress(RuntimeError):  # it was just told to go, and has not gone yet
+            self.go.release()
 
     def _run(self) -> None:
-        thread = threading.current_thread()
         while True:
             self.go.acquire()
-            launch, self.launch = self.launch, None
-            if launch is None:
+            handed, self._handed = self._handed, None
+            if handed is not None:
+                launch, done = handed
+                launch.run()
+                done.release()
+            elif self._over:
                 return
-            done = self.done
-            thread.name = launch.name
-            launch.run()
-            done.release()
