@@ -1,11 +1,12 @@
 """Setting a device's state, with recovery and reset: QEMU's side (`vfio_migration_set_state`)."""
 
 import threading
+from functools import cache
 from typing import NamedTuple
 
 from vfio_migration.device import VFIODevice
 from vfio_migration.errors import DeviceLostError, VFIOMigrationError
-from vfio_migration.states import DeviceState, transition_path
+from vfio_migration.states import DeviceState, MigrationFlags, transition_path
 from vmstate import Machine
 from vmstate.log import get_logger
 
@@ -128,12 +129,11 @@ class StateSetter:
     def _walk(self, new: DeviceState, ticket: int) -> None:
         """Go arc by arc, as the kernel does between QEMU and the driver."""
         backend = self._backend
-        for target in transition_path(backend.state, new, backend.flags):
-            arc = Arc(backend.state, target)
+        for arc in _arcs(backend.state, new, backend.flags):
             self._begin_arc(arc)
             failure = ""
             try:
-                backend.set_arc(target)
+                backend.set_arc(arc.target)
             except BaseException as error:
                 failure = str(error) or type(error).__name__
                 raise
@@ -211,6 +211,13 @@ class StateSetter:
     def _check(self, ticket: int) -> None:
         if ticket != self._given_up:
             raise StaleChangeError(f"a change of device {self._device.id!r} came back after it had been given up")
+
+
+@cache
+def _arcs(current: DeviceState, target: DeviceState, flags: MigrationFlags) -> tuple[Arc, ...]:
+    """Give the arcs from one state to another."""
+    path = transition_path(current, target, flags)
+    return tuple(map(Arc, (current, *path), path))
 
 
 _log = get_logger("vfio_migration.setstate")

@@ -49,7 +49,7 @@ class StateChangeThread:
         name = self._names[kind]
         if self._launch is not None:
             raise AssertionError(f"{name!r} launched while {self._launch.name!r} runs")
-        launch = Launch(name, lambda: self._change.change(kind, running, state), self._big_lock)
+        launch = Launch(name, self._big_lock, self._change.change, (kind, running, state))
         self._launch = launch
         self._state = state
         try:

@@ -9,27 +9,34 @@ from vmstate.clock import Clock
 from vmstate.errors import BigLockError
 
 
-class _BarredDepth(threading.local):
-    """How many contexts of `BigLock.barred` the calling thread is in."""
+class _Bar:
+    """
+    The context that `BigLock.barred` gives to all threads.
 
-    depth = 0
+    They share `_depths`: how many contexts each is in, by its identity. A thread touches only its own number. (A
+    `threading.local` would make objects for every thread, of which there is one for each change.)
+    """
 
+    __slots__ = ("_depths",)
 
-class _Barred:
-    """A context of `BigLock.barred`; a class of its own, since a generator costs more than all that it does."""
+    def __init__(self) -> None:
+        self._depths: dict[int, int] = {}
 
-    __slots__ = ("_barred",)
-
-    def __init__(self, barred: _BarredDepth) -> None:
-        self._barred = barred
+    def holds_back(self) -> bool:
+        """Whether the calling thread is in a context."""
+        return threading.get_ident() in self._depths
 
     def __enter__(self) -> None:
-        self._barred.depth += 1
+        thread = threading.get_ident()
+        self._depths[thread] = self._depths.get(thread, 0) + 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._barred.depth -= 1
+        thread = threading.get_ident()
+        depth = self._depths.pop(thread) - 1
+        if depth:
+            self._depths[thread] = depth
 
 
 class BigLock:
@@ -50,7 +57,7 @@ class BigLock:
         self._owner: int | None = None
         self._depth = 0
         self._participation: AbstractContextManager[None] | None = None
-        self._barred = _BarredDepth()
+        self._bar = _Bar()
 
     @property
     def clock(self) -> Clock:
@@ -117,7 +124,7 @@ class BigLock:
 
     def barred(self) -> AbstractContextManager[None]:
         """Mark the calling thread, in the context, as one that the holder of the lock waits for."""
-        return _Barred(self._barred)
+        return self._bar
 
     def refuse_barred(self, what: str) -> None:
         """
@@ -127,7 +134,7 @@ class BigLock:
             BigLockError: it is; the message says what to do instead.
 
         """
-        if self._barred.depth:
+        if self._bar.holds_back():
             raise BigLockError(
                 f"thread {threading.current_thread().name!r} changes a device's state and must not {what} "
                 f"machine {self._name!r}: the holder of the big lock waits for this very thread, so both "

@@ -47,8 +47,8 @@ class Bracket:
         self._open_in_pass: int | None = None
         self._sat_out_pass: int | None = None
         self._entries: tuple[HandlerEntry, ...] = ()  # both, or not yet
-        lower = self._add(device, -1, lower=True, prepare=prepare)
-        higher = self._add(device, +1, lower=False, prepare=prepare)
+        lower = self._add(device, -1, self._lower_main, self._lower_prepare if prepare else None)
+        higher = self._add(device, +1, self._higher_main, self._higher_prepare if prepare else None)
         self._entries = (lower, higher)
 
     def remove(self) -> None:
@@ -65,25 +65,34 @@ class Bracket:
             for entry in self._entries:
                 entry.remove()
 
-    def _add(self, device: Device, adjust: int, *, lower: bool, prepare: bool) -> HandlerEntry:
-        return add_device_handler(
-            self._handlers,
-            device,
-            self._callback(PassKind.MAIN, lower=lower),
-            prepare_cb=self._callback(PassKind.PREPARE, lower=lower) if prepare else None,
-            adjust=adjust,
-        )
+    def _add(self, device: Device, adjust: int, main: Callback, prepare: Callback | None) -> HandlerEntry:
+        return add_device_handler(self._handlers, device, main, prepare_cb=prepare, adjust=adjust)
 
-    def _callback(self, kind: PassKind, *, lower: bool) -> Callback:
-        other = _HIGHER if lower else _LOWER
+    # Methods, not closures: there are four for each device, and whatever holds others is the garbage collector's work.
 
-        def meet(running: bool, state: RunState) -> None:
-            if lower == running:
-                self._meet_first(kind, other, running, state)
-            else:
-                self._meet_second(kind, other)
+    def _lower_prepare(self, running: bool, state: RunState) -> None:
+        self._meet_lower(PassKind.PREPARE, running, state)
 
-        return meet
+    def _lower_main(self, running: bool, state: RunState) -> None:
+        self._meet_lower(PassKind.MAIN, running, state)
+
+    def _higher_prepare(self, running: bool, state: RunState) -> None:
+        self._meet_higher(PassKind.PREPARE, running, state)
+
+    def _higher_main(self, running: bool, state: RunState) -> None:
+        self._meet_higher(PassKind.MAIN, running, state)
+
+    def _meet_lower(self, kind: PassKind, running: bool, state: RunState) -> None:
+        if running:
+            self._meet_first(kind, _HIGHER, running, state)
+        else:
+            self._meet_second(kind, _HIGHER)
+
+    def _meet_higher(self, kind: PassKind, running: bool, state: RunState) -> None:
+        if running:
+            self._meet_second(kind, _LOWER)
+        else:
+            self._meet_first(kind, _LOWER, running, state)
 
     def _meet_first(self, kind: PassKind, second: int, running: bool, state: RunState) -> None:
         if self._open_in_pass is not None:

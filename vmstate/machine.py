@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from vmstate.biglock import BigLock
 from vmstate.clock import Clock, RealClock
@@ -23,6 +23,8 @@ class Machine:
 
     Handlers run in the thread that starts or stops the machine, under the big lock. The run state and all
     that migrates with the machine are guarded by the big lock; reading `run_state` needs none.
+
+    `traced` says whether anybody takes trace events; where many things happen, ask before gathering an event's fields.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Machine:
         self.handlers = HandlerList(self.big_lock)
         self.monitor = Monitor(name)
         self._trace = trace
+        self.traced: Final = trace is not None
         if trace is not None:
             self.handlers.wrap_callbacks(self._traced)
         self._run_state = RunState(run_state)
@@ -243,11 +246,6 @@ class Machine:
         """Announce an event of QEMU's monitor to all who subscribed; underscores in keys become dashes."""
         fields = {key.replace("_", "-"): value for key, value in data.items()}
         self.monitor.announce(MonitorEvent(name, fields, self.clock.now()))
-
-    @property
-    def traced(self) -> bool:
-        """Whether anybody takes trace events; where many things happen, ask before gathering an event's fields."""
-        return self._trace is not None
 
     def emit(self, name: str, /, **fields: Any) -> None:
         """Announce a trace event to the machine's sink, if it has one."""

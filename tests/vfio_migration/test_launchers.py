@@ -16,7 +16,7 @@ class Work:
     """A launch whose work notes its thread and, unless it is free from the start, waits until it is let go on."""
 
     def __init__(self, name: str, clock: Clock, *, free: bool = True) -> None:
-        self.launch = Launch(name, self._work, BigLock(clock))
+        self.launch = Launch(name, BigLock(clock), self._work)
         self.begun = clock.event(f"the begin of {name}")
         self.free = clock.event(f"the end of {name}", outside=True)
         after_the_test.callback(self.free.set)
@@ -74,7 +74,7 @@ def test_what_work_raises_is_kept_for_who_joins_it_and_hurts_no_later_work(threa
         raise SystemExit("on purpose")
 
     launcher = make(threads, clock)
-    failing, work = Launch("failing", fail, BigLock(clock)), Work("next", clock)
+    failing, work = Launch("failing", BigLock(clock), fail), Work("next", clock)
     for launch in (failing, work.launch):
         launcher.start(launch)
         assert launcher.join()

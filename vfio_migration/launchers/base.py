@@ -11,15 +11,16 @@ from vmstate import BigLock
 @dataclass(eq=False, slots=True)
 class Launch:
     """
-    One piece of work for a thread: its token, which also carries back what went wrong.
+    One piece of work for a thread, `work(*arguments)`: its token, which also carries back what went wrong.
 
     The work is done once, by whoever calls `run` first. `error` is written by that thread, and read after
     `ended`, which is true once all is done.
     """
 
     name: str
-    work: Callable[[], None]
     big_lock: BigLock
+    work: Callable[..., None]
+    arguments: tuple[object, ...] = ()
     error: BaseException | None = None
     ended: bool = False
     _claim: threading.Lock = field(default_factory=threading.Lock)
@@ -30,7 +31,7 @@ class Launch:
             return
         try:
             with self.big_lock.barred():
-                self.work()
+                self.work(*self.arguments)
         except BaseException as error:  # noqa: BLE001 - raised again where the thread is joined
             self.error = error
         finally:
