@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vfio_migration.errors import LogImportError
-from vfio_migration.log_import import import_logs
+from vfio_migration.importing import import_logs
 
 
 def import_command(

@@ -104,12 +104,8 @@ def mark(span: Span) -> str:
     return "p2p" if target.endswith("_P2P") else "load" if current == "RESUMING" else "change"
 
 
-def lanes(spans: Iterable[Span], *, natural: bool = True) -> list[Lane]:
-    """
-    Sort spans into lanes: by depth, plain priorities first, then by name.
-
-    In natural order vf2 comes before vf10; else names are compared letter by letter.
-    """
+def lanes(spans: Iterable[Span]) -> list[Lane]:
+    """Sort spans into lanes: by depth, plain priorities first, then by name, vf2 before vf10."""
     spans = list(spans)
     depths = {span.name: span.depth for span in spans if span.kind is SpanKind.ARC}
     found: dict[tuple[int, bool, str], list[Span]] = {}
@@ -119,8 +115,7 @@ def lanes(spans: Iterable[Span], *, natural: bool = True) -> list[Lane]:
         else:
             key = (depths.get(span.name) or 0, True, span.name)
         found.setdefault(key, []).append(span)
-    order = _natural if natural else str
-    in_order = sorted(found.items(), key=lambda each: (each[0][:2], order(each[0][2])))
+    in_order = sorted(found.items(), key=lambda each: (each[0][:2], _natural(each[0][2])))
     return [Lane(depth, name, tuple(lane)) for (depth, _, name), lane in in_order]
 
 

@@ -1,7 +1,7 @@
 """
 Logs in the format of QEMU 11.1's `-trace` with `-msg timestamp=on`: the formats, and the writer.
 
-One table serves the writer and the reader (`vfio_migration.qemu_log_reader`). What QEMU prints is a log line's
+One table serves the writer and the reader (`vfio_migration.importing.reader`). What QEMU prints is a log line's
 `TIMESTAMP EVENT ARGUMENTS`; formats of VFIO's events begin with a blank of their own, so that two stand there.
 """
 

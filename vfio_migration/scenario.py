@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -198,35 +198,48 @@ class Scenario:
         trace: TraceSink | None = None,
         destination: bool = False,
     ) -> ScenarioMachine:
-        """Build one machine of the pair, its devices' states other than the counterpart's, its faults arranged."""
+        """
+        Build one machine of the pair, its devices' states other than the counterpart's, its faults arranged.
+
+        Raises:
+            RuntimeError: the system refuses a thread that a device is to keep; no thread is left behind.
+
+        """
         machine = Machine(name, clock=clock, trace=trace)
         tree = self.tree.build()
         places = list(tree)
         for handler in self.handlers:
             self._add_handler(machine, handler, places)
-        mocks = {}
-        for spec in self.devices:
-            mock = MockDevice(
-                flags=spec.flags,
-                latency=spec.latency,
-                state_size=spec.state_size,
-                rate=spec.rate,
-                seed=spec.seed + (_DESTINATION_SEED if destination else 0),
-                precopy_size=spec.precopy_size,
-                precopy_dirty=spec.precopy_dirty,
-            )
-            device = VFIODevice(
-                tree.device(spec.id),
-                mock,
-                migration_parallel_states=spec.parallel,
-                migration_events=spec.events,
-            )
-            VFIOMigration(machine, device, threads=spec.threads, watchdog=self.watchdog)
-            mocks[spec.id] = mock
-        for fault in self.faults:
-            if fault.entry.side == ("destination" if destination else "source"):
-                fault.arrange(mocks[fault.device])
-        return ScenarioMachine(machine, mocks)
+        built = ScenarioMachine(machine)
+        try:
+            for spec in self.devices:
+                built.mocks[spec.id] = self._add_device(machine, spec, tree, destination=destination)
+            for fault in self.faults:
+                if fault.entry.side == ("destination" if destination else "source"):
+                    fault.arrange(built.mocks[fault.device])
+        except BaseException:
+            built.close()
+            raise
+        return built
+
+    def _add_device(self, machine: Machine, spec: DeviceSpec, tree: DeviceTree, *, destination: bool) -> MockDevice:
+        mock = MockDevice(
+            flags=spec.flags,
+            latency=spec.latency,
+            state_size=spec.state_size,
+            rate=spec.rate,
+            seed=spec.seed + (_DESTINATION_SEED if destination else 0),
+            precopy_size=spec.precopy_size,
+            precopy_dirty=spec.precopy_dirty,
+        )
+        device = VFIODevice(
+            tree.device(spec.id),
+            mock,
+            migration_parallel_states=spec.parallel,
+            migration_events=spec.events,
+        )
+        VFIOMigration(machine, device, threads=spec.threads, watchdog=self.watchdog)
+        return mock
 
     @staticmethod
     def _add_handler(machine: Machine, spec: HandlerSpec, places: list[Device]) -> None:
@@ -610,7 +623,19 @@ def _located(message: str) -> str:
     what, separator, where = message.rpartition(" - at `$")
     if not separator:
         return f"top level: {message}"
+    choices = _CHOICES.get(where.rstrip("`").rpartition(".")[2])
+    if choices is not None and what.startswith(_NO_CHOICE):
+        what = f"expected one of {', '.join(map(repr, choices))}, got{what.removeprefix(_NO_CHOICE)}"
     return f"{where.rstrip('`').lstrip('.') or 'top level'}: {what[0].lower()}{what[1:]}"
+
+
+_NO_CHOICE = "Invalid enum value"  # as msgspec says, and not what it may be
+_CHOICES = {  # by the last part of a key
+    field.name: get_args(field.type)
+    for table in (_VFIO, FaultEntry)
+    for field in msgspec.structs.fields(table)
+    if get_origin(field.type) is Literal
+}
 
 
 def _reason(error: BaseException) -> str:

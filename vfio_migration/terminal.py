@@ -50,7 +50,7 @@ def print_timeline(console: Console, title: str, timeline: Timeline, seconds: fl
     if timeline.start_ns is None or timeline.end_ns is None or not spans:
         console.print(_plain(console, f"{title}: the switchover was not reached, nothing to draw"))
         return
-    labelled = [(_label(lane), lane.spans) for lane in lanes(spans, natural=False)]
+    labelled = [(_label(lane), lane.spans) for lane in lanes(spans)]
     label_width = max(len(label) for label, _ in labelled)
     width = max(_MIN_WIDTH, console.width - label_width - 3)
     total_ns = max(1, timeline.end_ns - timeline.start_ns)

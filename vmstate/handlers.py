@@ -22,6 +22,7 @@ from vmstate.biglock import BigLock
 from vmstate.clock import RealClock
 from vmstate.errors import NestedNotificationError
 from vmstate.interrupts import deferred_interrupts
+from vmstate.order import Order, Snapshot
 from vmstate.runstate import RunState
 
 Callback = Callable[[bool, RunState], object]
@@ -43,11 +44,12 @@ class HandlerEntry:
     """
     One registered handler; also a context manager that removes it at the end.
 
-    `HandlerList.add` makes them. `name` is for people: it stands in traces and timelines. `changed_in_pass` is
-    the pass (counted by `HandlerList.passes`) during which the entry came or went last; -1: between passes.
+    `HandlerList.add` makes them. `name` is for people: it stands in traces and timelines. `key` is the entry's place
+    in the order: its priority, then when it was registered. `changed_in_pass` is the pass (counted by
+    `HandlerList.passes`) during which the entry came or went last; -1: between passes.
     """
 
-    __slots__ = ("_handlers", "_key", "changed_in_pass", "main", "name", "prepare", "priority", "removed")
+    __slots__ = ("_handlers", "changed_in_pass", "key", "main", "name", "prepare", "priority", "removed")
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class HandlerEntry:
         changed_in_pass: int,
     ) -> None:
         self._handlers = handlers
-        self._key = key
+        self.key = key
         self.priority = priority
         self.main = main
         self.prepare = prepare
@@ -94,8 +96,7 @@ class HandlerList:
 
     Guarantees:
     - Entries may come and go at any time, from any thread and from callbacks; each costs O(log n)
-      comparisons at most, made when the order is next needed. The order is copied once then, however many
-      changes there were.
+      comparisons at most, made when the order is next needed.
     - One notification at a time: another thread's waits for its turn, one from a callback is refused.
 
     What threads share is guarded by `_mutex` (the entries and the changes that a walk has still to
@@ -105,9 +106,9 @@ class HandlerList:
     def __init__(self, big_lock: BigLock | None = None) -> None:
         self.big_lock = big_lock or BigLock(RealClock())
         self._mutex = threading.Lock()
-        self._order: list[HandlerEntry] = []  # settled, ascending; replaced, never edited
-        self._added: list[HandlerEntry] = []  # since `_order` was settled
-        self._gone: list[HandlerEntry] = []  # removed since then, but still in one of the two
+        self._order: Order[HandlerEntry] = Order()  # but for what came and went since it was settled:
+        self._added: list[HandlerEntry] = []
+        self._gone: list[HandlerEntry] = []  # which may still be in one of the two
         self._count = 0
         self._registrations = 0
         self._steps: dict[tuple[PassKind, bool], list[Callback | None]] = {}  # passes built from `_order`
@@ -139,22 +140,29 @@ class HandlerList:
             TypeError: a callback cannot be called, or the priority is not an integer.
 
         """
-        if cb is not None and cb_ret is not None:
-            raise ValueError("a handler has a cb or a cb_ret, not both: give the one that is to be called")
         if cb is None and cb_ret is None and prepare_cb is None:
             raise ValueError("a handler needs at least one callback: give cb, cb_ret or prepare_cb")
-        for callback in (cb, cb_ret, prepare_cb):
-            if callback is not None and not callable(callback):
-                raise TypeError(f"a handler's callback must be callable as callback(running, state): {callback!r}")
-        priority = operator.index(priority)
-        main = cb if cb_ret is None else self._collecting(cb_ret)
+        if cb is not None and not callable(cb):
+            raise _not_callable(cb)
+        if prepare_cb is not None and not callable(prepare_cb):
+            raise _not_callable(prepare_cb)
+        main = cb
+        if cb_ret is not None:
+            if cb is not None:
+                raise ValueError("a handler has a cb or a cb_ret, not both: give the one that is to be called")
+            if not callable(cb_ret):
+                raise _not_callable(cb_ret)
+            main = self._collecting(cb_ret)
+        priority = _index(priority)
         with self._mutex:
             key = (priority << _REGISTRATION_BITS) + self._registrations
             self._registrations += 1
-            entry = HandlerEntry(self, key, priority, main, prepare_cb, name, self._current_pass())
+            current_pass = self.passes if self._walking else _BETWEEN
+            entry = HandlerEntry(self, key, priority, main, prepare_cb, name, current_pass)
             self._added.append(entry)
             self._count += 1
-            self._steps = {}
+            if self._steps:
+                self._steps = {}
             if self._walking:
                 self._changes.append((entry, True))
         return entry
@@ -216,7 +224,7 @@ class HandlerList:
     def __iter__(self) -> Iterator[HandlerEntry]:
         """Iterate over the entries as they are now, ascending."""
         with self._mutex:
-            return iter(self._settle())
+            return iter(self._settled())
 
     def _walk(self, kind: PassKind, running: bool, state: RunState, failures: list[BaseException]) -> None:
         """Make one pass. `steps` is edited by `_catch_up` while it is walked, always beyond the next step."""
@@ -239,11 +247,11 @@ class HandlerList:
         finally:
             self._end()
 
-    def _begin(self, kind: PassKind, running: bool) -> tuple[list[HandlerEntry], list[Callback | None]]:
+    def _begin(self, kind: PassKind, running: bool) -> tuple[Snapshot[HandlerEntry], list[Callback | None]]:
         with self._mutex:
             self.passes += 1
             self._walking = True
-            order = self._settle()
+            order = self._settled()
             callbacks = self._steps.get((kind, running))
             if callbacks is None:
                 entries = order if running else reversed(order)
@@ -297,30 +305,23 @@ class HandlerList:
             if entry.removed:
                 return
             entry.removed = True
-            entry.changed_in_pass = self._current_pass()
+            entry.changed_in_pass = self.passes if self._walking else _BETWEEN
             self._count -= 1
             self._gone.append(entry)
-            self._steps = {}
+            if self._steps:
+                self._steps = {}
             if self._walking:
                 self._changes.append((entry, False))
             if len(self._gone) > self._count + _SPARE:
-                self._settle()
+                self._settled()
 
-    def _current_pass(self) -> int:
-        return self.passes if self._walking else -1
-
-    def _settle(self) -> list[HandlerEntry]:
-        """Bring `_order` up to date: at most O(log n) comparisons for each entry that came."""
+    def _settled(self) -> Snapshot[HandlerEntry]:
+        """Bring the order up to date, and give it as it is now."""
         if self._gone or self._added:
-            order = self._order
-            changed = [entry for entry in self._added if not entry.removed] + self._gone
-            if len(changed) * _FEW >= len(order):  # looking at every entry is cheaper than searching for so many
-                order = [entry for entry in order if not entry.removed]
-                changed = [entry for entry in changed if not entry.removed]
-            self._order = _edited(order, sorted(changed, key=_key))
+            self._order.edit(self._added + self._gone)
             self._added = []
             self._gone = []
-        return self._order
+        return self._order.snapshot()
 
 
 class _Steps:
@@ -328,7 +329,7 @@ class _Steps:
 
     __slots__ = ("_entries", "_keys", "_order", "_running", "callbacks")
 
-    def __init__(self, order: list[HandlerEntry], callbacks: list[Callback | None], running: bool) -> None:
+    def __init__(self, order: Snapshot[HandlerEntry], callbacks: list[Callback | None], running: bool) -> None:
         self.callbacks = callbacks
         self._order = order
         self._running = running
@@ -364,7 +365,7 @@ class _Steps:
 
     def _walk_keys(self) -> list[int]:
         if self._keys is None:  # most passes never need them
-            self._entries = self._order[:] if self._running else self._order[::-1]
+            self._entries = list(self._order if self._running else reversed(self._order))
             self._keys = [self._walk_key(entry) for entry in self._entries]
         return self._keys
 
@@ -372,31 +373,18 @@ class _Steps:
         return _key(entry) if self._running else -_key(entry)
 
 
+_BETWEEN = -1  # passes
 _SPARE = 64  # so many removed entries are never worth a clean-up
-_FEW = 16  # one change among so many entries is one worth searching for
-_key: Callable[[HandlerEntry], int] = operator.attrgetter("_key")
+_index = operator.index
+_key: Callable[[HandlerEntry], int] = operator.attrgetter("key")
 _callback_of: dict[PassKind, Callable[[HandlerEntry], Callback | None]] = {
     PassKind.PREPARE: operator.attrgetter("prepare"),
     PassKind.MAIN: operator.attrgetter("main"),
 }
 
 
-def _edited(order: list[HandlerEntry], changed: list[HandlerEntry]) -> list[HandlerEntry]:
-    """Put in what came, leave out what went: a binary search for each, the rest is copying. Both are ascending."""
-    if not order:
-        return changed
-    edited: list[HandlerEntry] = []
-    start = 0
-    for entry in changed:
-        end = bisect_left(order, _key(entry), start, key=_key)
-        edited += order[start:end]
-        start = end
-        if not entry.removed:
-            edited.append(entry)
-        elif end < len(order) and order[end] is entry:
-            start = end + 1
-    edited += order[start:]
-    return edited
+def _not_callable(callback: object) -> TypeError:
+    return TypeError(f"a handler's callback must be callable as callback(running, state): {callback!r}")
 
 
 def _together(failures: list[BaseException], running: bool, state: RunState) -> BaseException:

@@ -119,13 +119,8 @@ def state_of(device: VFIOMigration | StateSetter) -> DeviceState:
 
 
 def launched() -> list[str]:
-    """Names of the state-change threads that are alive and had work."""
+    """Names of the state-change threads that are at work."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("vfio_vmstate_change")]
-
-
-def resting(threads: str, last: str) -> list[str]:
-    """What `launched` gives when no change is under way: a parked thread still has the name of its last one."""
-    return [last] if threads == "parked" else []
 
 
 @contextmanager

@@ -2,7 +2,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vfio_migration.critical_path import Link, condensed, critical_path
@@ -96,6 +96,7 @@ names = st.sampled_from(["a", "b", "c"])
 moments = st.integers(0, 100)
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(
     st.lists(st.builds(lambda name, one, other: arc(name, min(one, other), max(one, other)), names, moments, moments))
 )

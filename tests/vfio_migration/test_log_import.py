@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tests.vfio_migration.qemu_logs import CAPTURES, HOST_QTREE, destination_log, logs_of_run, source_log
 from vfio_migration import ALL_FLAGS, DeviceState, MigrationFlags
 from vfio_migration.errors import LogImportError, ScenarioError
-from vfio_migration.log_import import ImportedScenario, import_logs
-from vfio_migration.log_migrations import logged_migrations
+from vfio_migration.importing import ImportedScenario, import_logs
+from vfio_migration.importing.migrations import logged_migrations
+from vfio_migration.importing.reader import read_log
 from vfio_migration.qemu_log import QEMU_FORMATS
-from vfio_migration.qemu_log_reader import read_log
 from vfio_migration.scenario import Scenario, load_scenario, parse_scenario
 
 S = DeviceState

@@ -4,6 +4,7 @@ import pytest
 
 from tests.vfio_migration.qemu_logs import CAPTURES
 from vfio_migration.errors import ScenarioError
+from vfio_migration.importing.reader import parse_log
 from vfio_migration.qemu_log import (
     FORMATS,
     QEMU_FORMATS,
@@ -12,7 +13,6 @@ from vfio_migration.qemu_log import (
     format_timestamp,
     log_files,
 )
-from vfio_migration.qemu_log_reader import parse_log
 from vfio_migration.runner import run_once
 from vfio_migration.scenario import load_scenario
 from vmstate import TraceEvent, VirtualClock

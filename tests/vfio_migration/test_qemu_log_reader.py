@@ -5,7 +5,7 @@ import pytest
 from tests.vfio_migration.qemu_logs import CAPTURES
 from vfio_migration import DeviceState
 from vfio_migration.errors import LogImportError
-from vfio_migration.qemu_log_reader import parse_log, read_log
+from vfio_migration.importing.reader import parse_log, read_log
 
 SET_STATE = "vfio_migration_set_state  (0000:3b:00.1) new state PRE_COPY_P2P, recover state ERROR"
 

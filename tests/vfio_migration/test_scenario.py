@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.vfio_migration.support import P2P_ONLY, S
+from tests.vfio_migration.support import P2P_ONLY, S, without_threads
 from vfio_migration import ScenarioError, VFIOMigration
 from vfio_migration.plan import PLAIN
 from vfio_migration.runner import run_once
@@ -202,6 +202,15 @@ def test_the_threads_key_says_which_devices_keep_a_thread_and_closing_the_machin
     assert not kept.is_alive()
 
 
+def test_a_machine_that_is_refused_a_thread_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = scenario(f'{TREE}[[vfio]]\ndevices = "vf[0-9]"\nthreads = "parked"\n')
+    assert len(loaded.devices) == 2
+    before = set(threading.enumerate())
+    with without_threads(monkeypatch, "vfio_parked vf1"), pytest.raises(RuntimeError, match="can't start new thread"):
+        loaded.build("vm", clock=VirtualClock())
+    assert set(threading.enumerate()) == before
+
+
 def test_a_scenario_migrates_with_threads_of_either_kind(threads: str, clock: Clock) -> None:
     for loaded in (scenario(f'{TREE}{VFIO}threads = "{threads}"'), scenario(TREE + VFIO).with_threads(threads)):
         assert {spec.threads for spec in loaded.devices} == {threads}
@@ -239,7 +248,14 @@ BAD_FILES = {
     "a device in two groups": (TREE + BARE_VFIO + VFIO, ["vfio[1].devices", "'vf0'"]),
     "no device at all": ("vfio = []\n" + TREE, ["vfio", "at least one"]),
     "two devices, one without p2p": (TREE + BARE_VFIO + 'p2p = false\n[[vfio]]\ndevices = "vf1"', ["p2p", "vf0"]),
-    "no such threads": (TREE + BARE_VFIO + 'threads = "green"', ["vfio[0].threads", "'green'"]),
+    "no such threads": (
+        TREE + BARE_VFIO + 'threads = "green"',
+        ["vfio[0].threads", "one of 'per-change', 'parked'", "got 'green'"],
+    ),
+    "no such fault": (
+        TREE + VFIO + '[[faults]]\ndevice = "vf0"\nat = "reset"\nkind = "odd"',
+        ["faults[0].kind", "one of 'fail', 'into-error', 'stall', 'short', 'altered', 'cut', got 'odd'"],
+    ),
     "a size that is no number": (TREE + BARE_VFIO + 'state_size = "1k"', ["vfio[0].state_size", "int", "str"]),
     "a negative size": (TREE + BARE_VFIO + "state_size = -1", ["vfio[0].state_size", "0 or more", "-1"]),
     "a negative pre-copy": (TREE + BARE_VFIO + "precopy_size = -1", ["vfio[0].precopy_size", "0 or more", "-1"]),

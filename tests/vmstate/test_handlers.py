@@ -1,5 +1,4 @@
 import math
-import operator
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from tests.vmstate.support import (
     returning,
     wait_for,
 )
-from vmstate import BigLock, HandlerEntry, HandlerList, NestedNotificationError, PassKind, RunState, handlers
+from vmstate import BigLock, HandlerEntry, HandlerList, NestedNotificationError, PassKind, RunState
 
 RUNNING, PAUSED = RunState.RUNNING, RunState.PAUSED
 both_directions = pytest.mark.parametrize("running", [True, False], ids=["starting", "stopping"])
@@ -585,8 +584,9 @@ class CountingKey(int):
 def test_e7_adding_and_removing_cost_no_more_than_a_logarithm_of_comparisons(
     monkeypatch: pytest.MonkeyPatch, in_a_pass: bool
 ) -> None:
-    key = operator.attrgetter("_key")
-    monkeypatch.setattr(handlers, "_key", lambda entry: CountingKey(key(entry)))
+    key: Any = HandlerEntry.__dict__["key"]
+    counting = property(lambda entry: CountingKey(key.__get__(entry)), key.__set__)
+    monkeypatch.setattr(HandlerEntry, "key", counting)
     entries = HandlerList()
     size, batch = 4096, 32
     for number in range(size):

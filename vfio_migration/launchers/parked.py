@@ -27,7 +27,7 @@ class ParkedLauncher:
         self._work: _Work | None = _Work(clock, device)
 
     def start(self, launch: Launch) -> None:
-        """Hand the parked thread a launch; it takes the launch's name."""
+        """Hand the parked thread a launch; it takes the launch's name until that has run."""
         if self._work is None:  # the last one was abandoned
             self._work = _Work(self._clock, self._device)
         self._done = self._work.hand_over(launch)
@@ -68,7 +68,8 @@ class _Work:
         self._over = False
         self.go = clock.lock(f"work for device {device!r}", idle=True)
         self.go.acquire()
-        self.thread = clock.start_thread(self._run, f"vfio_parked {device}")
+        self._idle_name = f"vfio_parked {device}"
+        self.thread = clock.start_thread(self._run, self._idle_name)
 
     def hand_over(self, launch: Launch) -> Lock:
         """
@@ -96,6 +97,7 @@ class _Work:
             if handed is not None:
                 launch, done = handed
                 launch.run()
+                self.thread.name = self._idle_name
                 done.release()
             elif self._over:
                 return

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from tests.vfio_migration.live.pair import Pair, make_pair
-from vfio_migration import DeviceState, MigrationReport, MigrationStatus
+from tests.vfio_migration.support import register
+from vfio_migration import DeviceState, MigrationReport, MigrationStatus, MockDevice
 from vfio_migration.testing import (
     Invariants,
     InvariantViolationError,
@@ -12,7 +13,7 @@ from vfio_migration.testing import (
     raising_handler,
     stream_cut_at,
 )
-from vmstate import RunState, VirtualClock
+from vmstate import Bus, Device, RunState, VirtualClock
 
 S = DeviceState
 
@@ -53,6 +54,14 @@ def test_a_handler_that_raises_fails_one_migration(threads: str) -> None:
     report = checked(pair)
     assert report.status is MigrationStatus.FAILED
     assert checked(pair).completed
+
+
+def test_a_thread_that_waits_for_work_is_not_left_behind() -> None:
+    pair = make_pair(())
+    invariants = Invariants(pair.source.machine, pair.destination.machine)
+    for side in (pair.source, pair.destination):
+        register(side.machine, Device("late", Bus("b")), MockDevice(), threads="parked")
+    invariants.check(pair.migrate())
 
 
 def violation(pair: Pair, invariants: Invariants, report: MigrationReport) -> str:

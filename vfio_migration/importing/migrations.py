@@ -6,8 +6,8 @@ from itertools import pairwise
 from typing import Literal
 
 from vfio_migration.errors import LogImportError
+from vfio_migration.importing.reader import LogEvent, QemuLog
 from vfio_migration.qemu_log import format_timestamp
-from vfio_migration.qemu_log_reader import LogEvent, QemuLog
 from vfio_migration.states import DeviceState
 
 Role = Literal["source", "destination"]

@@ -1,0 +1,5 @@
+"""From the logs of a real QEMU to a scenario."""
+
+from vfio_migration.importing.logs import ImportedScenario, import_logs
+
+__all__ = ["ImportedScenario", "import_logs"]

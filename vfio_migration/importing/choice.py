@@ -1,0 +1,94 @@
+"""Which of the migrations in the logs is imported, and where the destination takes over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vfio_migration.errors import LogImportError
+from vfio_migration.importing.findings import Findings
+from vfio_migration.importing.migrations import LoggedMigration, Window
+from vfio_migration.importing.reader import SWITCHES, QemuLog
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """The migration in the destination's log, and its start of the machine."""
+
+    migration: LoggedMigration
+    start: Window
+
+
+def chosen_migration(
+    findings: Findings, source: QemuLog, found: Sequence[LoggedMigration], number: int | None
+) -> LoggedMigration:
+    """
+    Choose the migration with this number, or the last that completed.
+
+    Raises:
+        LogImportError: there is none.
+
+    """
+    name = source.name
+    outgoing = [each for each in found if each.role == "source"]
+    if not outgoing:
+        what = "it is the log of a destination" if found else "no event of one"
+        raise LogImportError(
+            f"{name}, line {source.lines}: no switchover of a source in the log up to its end ({what}): "
+            f"expected the log of QEMU with {SWITCHES}"
+        )
+    numbers = ", ".join(f"{each.number} ({each.status})" for each in outgoing)
+    if number is not None:
+        chosen = next((each for each in outgoing if each.number == number), None)
+        if chosen is None:
+            raise LogImportError(f"{name}: no migration {number} in the log; there are {numbers}")
+        if not chosen.completed:
+            findings.note(f"migration {chosen.number} did not complete: its status is {chosen.status!r}")
+        return chosen
+    completed = [each for each in outgoing if each.completed]
+    if not completed:
+        last = outgoing[-1]
+        raise LogImportError(
+            f"{name}, line {last.last_line}: no migration in the log completed; there are {numbers}: "
+            "the log is cut off, or choose one whose source was stopped by its number"
+        )
+    if len(outgoing) > 1:
+        findings.note(f"{name} holds the migrations {numbers}; this is {completed[-1].number}")
+    return completed[-1]
+
+
+def arrival_of(
+    findings: Findings, migration: LoggedMigration, destination: QemuLog | None, found: Sequence[LoggedMigration]
+) -> Arrival | None:
+    """
+    Find where the destination takes over; None if no log says so.
+
+    Raises:
+        LogImportError: the log that should does not.
+
+    """
+    if destination is None:
+        findings.note(
+            "without a log of the destination, the time of its arcs and handlers is unknown: "
+            "0 stands for it, and forecasts are too short by it"
+        )
+        return None
+    name = destination.name
+    incoming = [each for each in found if each.role == "destination"]
+    completed = [each for each in incoming if each.completed]
+    if not completed:
+        if not migration.completed:
+            findings.note(f"{name}: nothing completed there, so the destination's arcs are unknown, and 0")
+            return None
+        line = incoming[-1].last_line if incoming else destination.lines
+        raise LogImportError(
+            f"{name}, line {line}: no migration into this machine completed in the log: "
+            "it is cut off, or not that of the destination"
+        )
+    if len(incoming) > 1:
+        findings.note(f"{name} holds {len(incoming)} migrations into the machine; the last that completed is taken")
+    start = completed[-1].start()
+    if start is None:
+        raise LogImportError(
+            f"{name}, line {completed[-1].last_line}: the destination's machine was never started: "
+            f"expected `vm_state_notify running 1` (switch it on: {SWITCHES})"
+        )
+    return Arrival(completed[-1], start)

@@ -1,0 +1,60 @@
+"""What an import has found out so far: devices, ordinary handlers, and what to say about them."""
+
+from dataclasses import dataclass, field
+
+from vfio_migration.states import DeviceState, MigrationFlags
+
+UNKNOWN_DEPTH = 2  # that of a device on pcie.0
+
+Arc = tuple[DeviceState, DeviceState]
+
+
+@dataclass
+class FoundDevice:
+    """What the logs say of a device; times in nanoseconds."""
+
+    name: str
+    flags: MigrationFlags = MigrationFlags.STOP_COPY
+    depth: int = UNKNOWN_DEPTH
+    type: str = "vfio-pci"
+    arcs: dict[Arc, int] = field(default_factory=dict)
+    transfer_ns: int = 0
+
+    @property
+    def p2p(self) -> bool:
+        """Whether it has the P2P states."""
+        return MigrationFlags.P2P in self.flags
+
+    @property
+    def precopy(self) -> bool:
+        """Whether it can be saved while it runs."""
+        return MigrationFlags.PRE_COPY in self.flags
+
+    def take(self, arc: Arc, ns: int) -> None:
+        """Have an arc take so much longer."""
+        self.arcs[arc] = self.arcs.get(arc, 0) + ns
+
+
+@dataclass
+class Findings:
+    """
+    What the parts of an import share and add to, one after another, in one thread.
+
+    `handlers` are the ordinary ones, by name, depth and priority (None: any at that depth): times in nanoseconds by
+    the scenario's keys.
+    """
+
+    devices: dict[str, FoundDevice] = field(default_factory=dict)
+    handlers: dict[tuple[str, int, int | None], dict[str, int]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add_handler(self, name: str, depth: int, priority: int | None, key: str, ns: int) -> None:
+        """Have a handler take so much longer in one of its callbacks."""
+        if ns > 0:
+            times = self.handlers.setdefault((name, depth, priority), {})
+            times[key] = times.get(key, 0) + ns
+
+    def note(self, note: str) -> None:
+        """Say something once."""
+        if note not in self.notes:
+            self.notes.append(note)

@@ -1,0 +1,167 @@
+"""
+Makes a scenario of the logs of a migration of a real QEMU: what a device and a handler took, and how deep they are.
+
+Source and destination have clocks of their own, so times are only ever subtracted within one log.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfio_migration.errors import LogImportError, ScenarioError
+from vfio_migration.importing.changes import Interval, answered, intervals, note_overlap
+from vfio_migration.importing.choice import Arrival, arrival_of, chosen_migration
+from vfio_migration.importing.depths import find_depths
+from vfio_migration.importing.devices import find_devices, paired_names
+from vfio_migration.importing.findings import Findings
+from vfio_migration.importing.handlers import find_handlers
+from vfio_migration.importing.migrations import LoggedMigration, Window, logged_migrations
+from vfio_migration.importing.reader import QemuLog, read_log
+from vfio_migration.importing.scenario_text import scenario_text
+from vfio_migration.importing.transfer import find_transfer
+from vfio_migration.scenario import Scenario, parse_scenario
+from vfio_migration.states import DeviceState
+
+_S = DeviceState
+
+
+@dataclass(frozen=True)
+class ImportedScenario:
+    """
+    A scenario made of logs.
+
+    `text` is its TOML, `scenario` the same as read; `notes` says what the logs did not, `report` which migrations
+    they hold and the chosen ones' phases, a line each.
+    """
+
+    text: str
+    scenario: Scenario
+    notes: tuple[str, ...]
+    report: tuple[str, ...]
+
+
+def import_logs(
+    source: str | Path,
+    destination: str | Path | None = None,
+    qtree: str | Path | None = None,
+    migration: int | None = None,
+) -> ImportedScenario:
+    """
+    Make a scenario of the `-trace` logs of a migration's two QEMUs.
+
+    `qtree` is a file with what the source's monitor printed for `info qtree`, for the devices' depths. Without a
+    destination's log, its arcs take no time. Of several migrations in the source's log, the last that completed is
+    taken, or the one with the number `migration`. All imported devices have parallel changes on.
+
+    Raises:
+        LogImportError: the logs or the tree cannot be read, or hold no switchover of VFIO devices; the message
+            names file and line and what was missing, `report` is what the logs say all the same.
+
+    """
+    report: list[str] = []
+    try:
+        return _imported(
+            report, read_log(source), None if destination is None else read_log(destination), qtree, migration
+        )
+    except LogImportError as error:
+        raise LogImportError(str(error), report) from error
+
+
+def _imported(
+    report: list[str], source: QemuLog, destination: QemuLog | None, qtree: str | Path | None, number: int | None
+) -> ImportedScenario:
+    """Import; `report` holds what can be said of the logs whether or not that fails."""
+    outgoing = _found_in(source, report)
+    incoming = () if destination is None else _found_in(destination, report)
+    findings = Findings()
+    migration = chosen_migration(findings, source, outgoing, number)
+    stop = migration.stop()
+    if stop is None:
+        raise LogImportError(
+            f"{source.name}, line {migration.last_line}: migration {migration.number} "
+            f"({migration.status}) holds no switchover: the source was never told to stop, or it was not running"
+        )
+    arrival = arrival_of(findings, migration, destination, incoming)
+    names = paired_names(findings, migration, stop, arrival)
+    find_devices(findings, migration, stop, arrival, names)
+    find_depths(findings, qtree, [migration, *([] if arrival is None else [arrival.migration])], names)
+    _source_side(findings, migration, stop)
+    if arrival is not None:
+        _destination_side(findings, arrival, names)
+    text = scenario_text(findings, migration, None if destination is None else destination.name)
+    try:
+        scenario = parse_scenario(text, Path(f"{Path(source.name).stem}.toml"))
+    except ScenarioError as error:
+        raise LogImportError(f"{source.name}: what it says makes no scenario: {error}") from error
+    return ImportedScenario(text, scenario, tuple(findings.notes), tuple(report))
+
+
+def _found_in(log: QemuLog, report: list[str]) -> Sequence[LoggedMigration]:
+    found = logged_migrations(log)
+    if log.unknown:
+        report.append(f"{log.name}: {log.unknown} of {log.lines} lines are not known here, passed over")
+    for each in found:
+        report.extend(each.report())
+    return found
+
+
+def _source_side(findings: Findings, migration: LoggedMigration, stop: Window) -> None:
+    found = intervals(findings, migration, stop.events)
+    for each in found:
+        device = findings.devices[each.device]
+        before = _S.PRE_COPY if device.precopy else _S.RUNNING
+        prepared = (_S.PRE_COPY_P2P if device.precopy else _S.RUNNING_P2P) if device.p2p else before
+        ways = {prepared: before, (_S.STOP_COPY if device.precopy else _S.STOP): prepared}
+        if each.target in ways and ways[each.target] is not each.target:
+            device.take((ways[each.target], each.target), each.ns)
+        else:
+            _note_odd(findings, migration, each)
+    note_overlap(findings, migration, found)
+    find_handlers(findings, stop, found, running=False)
+    _around(findings, migration, stop)
+    try:
+        transfer = migration.transfer(stop)
+    except LogImportError:
+        if migration.completed:
+            raise
+        findings.note("the log does not show the end of the transfer: the states take no time in this scenario")
+        return
+    find_transfer(findings, migration, transfer)
+
+
+def _around(findings: Findings, migration: LoggedMigration, stop: Window) -> None:
+    """Take what lies outside the switchover: the way to pre-copy before, the clean-up after."""
+    lines = {event.line for event in stop.events}
+    outside = [event for event in migration.events if event.line not in lines]
+    for name, target, event, end in answered(outside):
+        device = findings.devices.get(name)
+        arc = {_S.PRE_COPY: _S.RUNNING, _S.STOP: _S.STOP_COPY}.get(target)
+        if device is None or arc is None or (target is _S.PRE_COPY and not device.precopy):
+            continue
+        if (target is _S.PRE_COPY) == (event.line < stop.begin.line):
+            device.arcs.setdefault((arc, target), end.time_ns - event.time_ns)
+
+
+def _destination_side(findings: Findings, arrival: Arrival, names: Mapping[str, str]) -> None:
+    found = intervals(findings, arrival.migration, arrival.start.events, names)
+    for each in found:
+        device = findings.devices[each.device]
+        if each.target is _S.RUNNING_P2P or (each.target is _S.RUNNING and not device.p2p):
+            device.take((_S.RESUMING, _S.STOP), each.ns)
+        elif each.target is _S.RUNNING:
+            device.take((_S.RUNNING_P2P, _S.RUNNING), each.ns)
+        else:
+            _note_odd(findings, arrival.migration, each)
+    findings.note(
+        "RESUMING -> STOP holds the whole way from RESUMING to RUNNING_P2P (to RUNNING, for a device without "
+        "P2P): a log shows these arcs as one interval, and loading happens in the first"
+    )
+    note_overlap(findings, arrival.migration, found)
+    find_handlers(findings, arrival.start, found, running=True)
+
+
+def _note_odd(findings: Findings, migration: LoggedMigration, each: Interval) -> None:
+    findings.note(
+        f"{migration.log}, line {each.line}: {each.device!r} goes to {each.target.name}, which a switchover of "
+        f"such a device does not ask for here: {each.ns / 1e6:.3f} ms are left out"
+    )
