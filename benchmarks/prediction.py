@@ -17,7 +17,8 @@ from rich.table import Table
 
 from vfio_migration.predict import predict
 from vfio_migration.runner import run_once
-from vfio_migration.scenario import Scenario, bundled_scenarios, load_scenario
+from vfio_migration.scenario import bundled_scenarios, load_scenario
+from vfio_migration.scenario_model import Scenario
 
 
 def measure(name: str, runs: int) -> list[dict[str, Any]]:

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vfio_migration.runner import run_once
-from vfio_migration.scenario import Scenario, scenario_from_data
+from vfio_migration.scenario import scenario_from_data
+from vfio_migration.scenario_model import Scenario
 
 SERIAL_UP_TO = 8
 SWITCHOVER_ARCS = (

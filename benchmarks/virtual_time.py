@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vfio_migration.runner import run_once
-from vfio_migration.scenario import Scenario, scenario_from_data
+from vfio_migration.scenario import scenario_from_data
+from vfio_migration.scenario_model import Scenario
 from vmstate import VirtualClock
 
 HOUR = 3600.0

@@ -84,6 +84,7 @@ def test_vmstate_knows_nothing_of_vfio_and_the_library_nothing_of_the_command_li
         "runner",
         "scenario",
         "scenario_faults",
+        "scenario_model",
         "terminal",
         "testing",
         "timeline",

@@ -21,7 +21,8 @@ from vfio_migration.predict import predict as predict_scenario
 from vfio_migration.predict_terminal import print_prediction
 from vfio_migration.qemu_log import format_log, log_files
 from vfio_migration.runner import MODES, Result, Run, run_scenario
-from vfio_migration.scenario import Scenario, bundled_scenarios, load_scenario
+from vfio_migration.scenario import bundled_scenarios, load_scenario
+from vfio_migration.scenario_model import Scenario
 from vfio_migration.terminal import print_result
 from vmstate import VirtualClock
 

@@ -12,7 +12,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from vfio_migration.errors import ScenarioError
-from vfio_migration.scenario import DeviceSpec, HandlerSpec, Scenario, changed_device, changed_handler, with_specs
+from vfio_migration.scenario import changed_device, changed_handler, with_specs
+from vfio_migration.scenario_model import DeviceSpec, HandlerSpec, Scenario
 
 DEVICE_KEYS = (
     "latency.STATE",

@@ -19,7 +19,7 @@ from vfio_migration.plan import (
     PlannedHandler,
     plan_switchover,
 )
-from vfio_migration.scenario import Scenario
+from vfio_migration.scenario_model import Scenario
 from vfio_migration.what_if import (
     Change,
     Group,

@@ -9,7 +9,7 @@ from vfio_migration.live.migrate import migrate
 from vfio_migration.live.report import MigrationReport
 from vfio_migration.live.status import MigrationStatus
 from vfio_migration.plan import Bounds
-from vfio_migration.scenario import Scenario
+from vfio_migration.scenario_model import Scenario
 from vfio_migration.timeline import Timeline, build_timeline
 from vmstate import Clock, Recorder, TraceEvent
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vfio_migration.qemu_log import format_log
 from vfio_migration.runner import run_once
-from vfio_migration.scenario import Scenario
+from vfio_migration.scenario_model import Scenario
 from vmstate import VirtualClock
 
 CAPTURES = Path(__file__).parents[1] / "data" / "qemu-11.1.3"

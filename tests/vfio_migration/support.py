@@ -11,7 +11,8 @@ import pytest
 from vfio_migration import ALL_FLAGS, DeviceState, MockDevice, VFIODevice, VFIOMigration, Watchdog
 from vfio_migration.launchers import DEFAULT
 from vfio_migration.mock import Arc
-from vfio_migration.scenario import Scenario, parse_scenario
+from vfio_migration.scenario import parse_scenario
+from vfio_migration.scenario_model import Scenario
 from vfio_migration.setstate import StateSetter
 from vfio_migration.states import MigrationFlags
 from vfio_migration.timeline import Span, SpanKind, build_timeline

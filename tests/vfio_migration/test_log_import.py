@@ -16,7 +16,8 @@ from vfio_migration.importing import ImportedScenario, import_logs
 from vfio_migration.importing.migrations import logged_migrations
 from vfio_migration.importing.reader import read_log
 from vfio_migration.qemu_log import QEMU_FORMATS
-from vfio_migration.scenario import Scenario, load_scenario, parse_scenario
+from vfio_migration.scenario import load_scenario, parse_scenario
+from vfio_migration.scenario_model import Scenario
 
 S = DeviceState
 FOUR_SOURCE = {f"0000:3b:00.{n}": (30.0 + n, 80.0 + 2 * n, 10.0 + n) for n in range(1, 5)}

@@ -9,7 +9,8 @@ from vfio_migration.cli import app
 from vfio_migration.errors import ScenarioError
 from vfio_migration.overrides import override, parse_override
 from vfio_migration.runner import run_once
-from vfio_migration.scenario import DeviceSpec, Scenario, load_scenario, parse_scenario
+from vfio_migration.scenario import load_scenario, parse_scenario
+from vfio_migration.scenario_model import DeviceSpec, Scenario
 from vfio_migration.states import ALL_FLAGS, MigrationFlags
 from vmstate import VirtualClock
 

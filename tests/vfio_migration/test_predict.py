@@ -21,7 +21,8 @@ from vfio_migration.plan import PLAIN, PlannedDevice, PlannedHandler, plan_switc
 from vfio_migration.predict import Prediction, predict, predict_planned
 from vfio_migration.predict_terminal import TOP, print_prediction
 from vfio_migration.runner import run_once
-from vfio_migration.scenario import Scenario, load_scenario, parse_scenario, scenario_from_data
+from vfio_migration.scenario import load_scenario, parse_scenario, scenario_from_data
+from vfio_migration.scenario_model import Scenario
 from vfio_migration.states import DeviceState
 from vfio_migration.what_if import Change, ChangeKind, in_order, shortened
 from vmstate import VirtualClock

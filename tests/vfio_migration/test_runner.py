@@ -14,7 +14,8 @@ from tests.vfio_migration.support import small
 from vfio_migration import Migration, MigrationReport, MigrationStatus, MockDevice, migrate
 from vfio_migration.launchers import WAYS
 from vfio_migration.runner import PARTS, ModeResult, Result, run_once, run_scenario
-from vfio_migration.scenario import Scenario, load_scenario, scenario_from_data
+from vfio_migration.scenario import load_scenario, scenario_from_data
+from vfio_migration.scenario_model import Scenario
 from vmstate import Machine, VirtualClock
 
 MICROSECOND = 1e-6

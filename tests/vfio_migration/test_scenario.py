@@ -10,14 +10,8 @@ from tests.vfio_migration.support import P2P_ONLY, S, without_threads
 from vfio_migration import ScenarioError, VFIOMigration
 from vfio_migration.plan import PLAIN
 from vfio_migration.runner import run_once
-from vfio_migration.scenario import (
-    HandlerSpec,
-    Scenario,
-    bundled_scenarios,
-    load_scenario,
-    parse_scenario,
-    scenario_from_data,
-)
+from vfio_migration.scenario import bundled_scenarios, load_scenario, parse_scenario, scenario_from_data
+from vfio_migration.scenario_model import HandlerSpec, Scenario
 from vfio_migration.states import ALL_FLAGS
 from vmstate import Clock, RunState, VirtualClock
 

@@ -7,7 +7,8 @@ from rich.console import Console
 from tests.vfio_migration.support import SMALL, small
 from vfio_migration import MockDevice
 from vfio_migration.runner import Result, run_once, run_scenario
-from vfio_migration.scenario import Scenario, load_scenario, parse_scenario
+from vfio_migration.scenario import load_scenario, parse_scenario
+from vfio_migration.scenario_model import Scenario
 from vfio_migration.terminal import print_result, print_timeline
 from vfio_migration.timeline import Timeline
 from vmstate import VirtualClock

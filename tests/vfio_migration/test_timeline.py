@@ -4,7 +4,8 @@ import pytest
 
 from tests.vfio_migration.support import Backend, Rig, S
 from vfio_migration.runner import run_once
-from vfio_migration.scenario import Scenario, load_scenario
+from vfio_migration.scenario import load_scenario
+from vfio_migration.scenario_model import Scenario
 from vfio_migration.timeline import Span, SpanKind, Timeline, build_timeline
 from vmstate import TraceEvent, VirtualClock, device_priority
 

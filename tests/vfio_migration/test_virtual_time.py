@@ -7,7 +7,8 @@ import pytest
 from tests.vfio_migration.support import SERIAL
 from vfio_migration import migrate
 from vfio_migration.runner import run_scenario
-from vfio_migration.scenario import Scenario, bundled_scenarios, load_scenario
+from vfio_migration.scenario import bundled_scenarios, load_scenario
+from vfio_migration.scenario_model import Scenario
 from vmstate import Recorder, VirtualClock
 
 

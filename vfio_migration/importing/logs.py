@@ -19,7 +19,8 @@ from vfio_migration.importing.migrations import LoggedMigration, Window, logged_
 from vfio_migration.importing.reader import QemuLog, read_log
 from vfio_migration.importing.scenario_text import scenario_text
 from vfio_migration.importing.transfer import find_transfer
-from vfio_migration.scenario import Scenario, parse_scenario
+from vfio_migration.scenario import parse_scenario
+from vfio_migration.scenario_model import Scenario
 from vfio_migration.states import DeviceState
 
 _S = DeviceState
