@@ -74,6 +74,7 @@ def test_vmstate_knows_nothing_of_vfio_and_the_library_nothing_of_the_command_li
         "import_command",
         "importing",
         "lanes",
+        "naming",
         "overrides",
         "plan",
         "plot",

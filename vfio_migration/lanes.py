@@ -1,10 +1,10 @@
 """What is drawn of a switchover, whatever draws it: spans with their marks, in lanes, on a common axis."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
+from vfio_migration.naming import natural
 from vfio_migration.runner import MODES, ModeResult, Result
 from vfio_migration.timeline import Span, SpanKind, Timeline
 
@@ -115,7 +115,7 @@ def lanes(spans: Iterable[Span]) -> list[Lane]:
         else:
             key = (depths.get(span.name) or 0, True, span.name)
         found.setdefault(key, []).append(span)
-    in_order = sorted(found.items(), key=lambda each: (each[0][:2], _natural(each[0][2])))
+    in_order = sorted(found.items(), key=lambda each: (each[0][:2], natural(each[0][2])))
     return [Lane(depth, name, tuple(lane)) for (depth, _, name), lane in in_order]
 
 
@@ -190,10 +190,3 @@ def _panel(name: str, mode: ModeResult) -> Panel:
     total_ns = max(1, end_ns - start_ns)
     took_s = total_ns / 1e9 if run.report.switchover_s is None else run.report.switchover_s
     return Panel(name, timeline, tuple(lanes(drawn(timeline))), start_ns, total_ns, took_s)
-
-
-def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
-    """Give what sorts numbers in names as numbers; the name itself tells 01 from 1."""
-    # A piece of digits may be of Unicode's other numerals, for which there is no int().
-    pieces = re.split(r"([0-9]+)", name)
-    return [(int(piece), "") if piece.isascii() and piece.isdigit() else (-1, piece) for piece in pieces], name

@@ -9,8 +9,10 @@ Everything follows from the plan of the scenario (plan.py), which a run in virtu
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any
 
+from vfio_migration.naming import in_order, listed
 from vfio_migration.plan import (
     PLAIN,
     Bounds,
@@ -27,7 +29,6 @@ from vfio_migration.what_if import (
     changes,
     device_groups,
     handler_groups,
-    in_order,
     part_of,
     toggled,
 )
@@ -96,7 +97,8 @@ class Prediction:
     What a scenario's switchover will be, in seconds.
 
     As the scenario is configured it takes `switchover_s`, which is `bounds.mechanism_s`: devices with parallel changes
-    off count among the ordinary handlers. `changes` are ranked, what gains most first.
+    off count among the ordinary handlers. `changes` are ranked, what gains most first. `notes` says what the scenario
+    leaves open.
     """
 
     scenario: str
@@ -107,6 +109,7 @@ class Prediction:
     stages: tuple[Stage, ...]
     devices: tuple[DeviceShare, ...]
     changes: tuple[Change, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def switchover_s(self) -> float:
@@ -127,12 +130,14 @@ class Prediction:
             "changes": [
                 {"rank": rank, "text": str(each), **asdict(each)} for rank, each in enumerate(self.changes, start=1)
             ],
+            "notes": list(self.notes),
         }
 
 
 def predict(scenario: Scenario) -> Prediction:
     """Predict the switchover of a scenario, as it is configured, if nothing fails: its faults are left out."""
-    return predict_planned(scenario.name, scenario.planned_devices(), scenario.planned_handlers())
+    prediction = predict_planned(scenario.name, scenario.planned_devices(), scenario.planned_handlers())
+    return replace(prediction, notes=_notes(scenario))
 
 
 def predict_planned(name: str, devices: Sequence[PlannedDevice], handlers: Sequence[PlannedHandler]) -> Prediction:
@@ -155,6 +160,25 @@ def predict_planned(name: str, devices: Sequence[PlannedDevice], handlers: Seque
         tuple(_stage(each.side, each.kind, depth) for each in plan.passes for depth in each.depths),
         tuple(shares[each.id] for each in devices),
         changes(groups, plan.bounds.mechanism_s),
+    )
+
+
+def _notes(scenario: Scenario) -> tuple[str, ...]:
+    """Say which arcs of the switchover a scenario has no latency for, of devices whose other arcs have one."""
+    plan = scenario.plan()
+    passes = [(*depth.threads, *depth.handlers) for each in plan.passes for depth in each.depths]
+    tables = {spec.id: spec.latency_table for spec in scenario.devices if spec.latency_table}
+    unnamed: dict[str, list[str]] = {}
+    for step in (*chain.from_iterable(passes), *plan.transfers):
+        for current, target in step.arcs:
+            arc = f"{current.name} -> {target.name}"
+            if step.name in tables and not {"default", target.name, arc} & tables[step.name].keys():
+                unnamed.setdefault(step.name, []).append(arc)
+    alike: dict[str, list[str]] = {}
+    for name, arcs in unnamed.items():
+        alike.setdefault(", ".join(arcs), []).append(name)
+    return tuple(
+        f"no latency is given for {arcs} of {listed(in_order(names))}: 0 stands for it" for arcs, names in alike.items()
     )
 
 

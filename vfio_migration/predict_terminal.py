@@ -4,9 +4,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vfio_migration.naming import listed
 from vfio_migration.predict import DeviceShare, Prediction, Stage
 from vfio_migration.terminal import _ms, _plain
-from vfio_migration.what_if import shortened
 
 TOP = 10
 _WORDS = ("side", "pass", "the slowest", "device", "par.")
@@ -19,6 +19,8 @@ def print_prediction(console: Console, prediction: Prediction, *, show_all: bool
     _print_stages(console, prediction)
     _print_devices(console, prediction)
     _print_changes(console, prediction, show_all=show_all)
+    for note in prediction.notes:
+        console.print(_plain(console, f"note: {note}", style="yellow"))
 
 
 def _print_bounds(console: Console, prediction: Prediction) -> None:
@@ -55,8 +57,8 @@ def _print_stages(console: Console, prediction: Prediction) -> None:
 
 def _slowest(stage: Stage) -> str:
     """Name them; several threads take as long at the same time, what comes in turn takes as long together."""
-    in_turn = shortened(stage.in_turn) + (", in turn" if len(stage.in_turn) > 1 else "")
-    return "; ".join(filter(None, (shortened(stage.slowest), in_turn)))
+    in_turn = listed(stage.in_turn) + (", in turn" if len(stage.in_turn) > 1 else "")
+    return "; ".join(filter(None, (listed(stage.slowest), in_turn)))
 
 
 def _print_devices(console: Console, prediction: Prediction) -> None:
@@ -66,7 +68,7 @@ def _print_devices(console: Console, prediction: Prediction) -> None:
     for device in prediction.devices:
         if device.alike not in seen:
             seen.add(device.alike)
-            table.add_row(_plain(console, shortened(device.alike)), *_device_row(device))
+            table.add_row(_plain(console, listed(device.alike)), *_device_row(device))
     console.print(table)
     console.print("*: nothing at its depth takes longer in that pass")
     console.print("without: by how much the switchover changes without one such device")

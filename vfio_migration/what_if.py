@@ -6,17 +6,16 @@ four equal devices gains nothing where they change in parallel, speeding up all 
 """
 
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from vfio_migration.naming import in_order, listed
 from vfio_migration.plan import PLAIN, PlannedDevice, PlannedHandler, plan_switchover
 from vfio_migration.states import DeviceState
 
 _Arc = tuple[DeviceState, DeviceState]
-_SHOWN_NAMES = 4
 _NS = 9  # digits: the clocks count nanoseconds, what is below is rounding
 _PASSES = 4
 _INSTANT = "made instant"
@@ -53,7 +52,7 @@ class Change:
     @property
     def whom(self) -> str:
         """Whom it concerns, in words."""
-        return f"{'one of ' if self.one_of else ''}{shortened(self.names)}"
+        return f"{'one of ' if self.one_of else ''}{listed(self.names)}"
 
     def __str__(self) -> str:
         if self.gain_s == 0:
@@ -198,24 +197,6 @@ def changes(groups: Sequence[Group], switchover_s: float) -> tuple[Change, ...]:
                 found.append(whole)
     found.sort(key=lambda each: (-each.gain_s, 1 if each.one_of else len(each.names), _INSTANT in each.what))
     return tuple(found)
-
-
-def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Sort names as people do: gpu10 comes after gpu9."""
-    return tuple(sorted(names, key=_pieces))
-
-
-def shortened(names: Sequence[str]) -> str:
-    """Give the names as a list for people: no more than a few of them, and then how many."""
-    if len(names) <= _SHOWN_NAMES:
-        return ", ".join(names)
-    return f"{', '.join(names[: _SHOWN_NAMES - 2])}, ..., {names[-1]} ({len(names):,} devices)"
-
-
-def _pieces(name: str) -> list[tuple[int, str]]:
-    """Text and digits take turns, so that like is compared with like: of numbers the longer one is larger."""
-    pieces = re.split(r"(\d+)", name)
-    return [(len(piece) if place % 2 else 0, piece) for place, piece in enumerate(pieces)]
 
 
 def _variants(group: Group, depths: Sequence[int]) -> Iterator[tuple[ChangeKind, str, Part]]:

@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 from tests.vfio_migration.support import FEATURES, SMALL
 from tests.vfio_migration.test_runner import machines
 from vfio_migration.cli import app
+from vfio_migration.naming import in_order, listed
+from vfio_migration.overrides import override
 from vfio_migration.plan import PLAIN, PlannedDevice, PlannedHandler, plan_switchover
 from vfio_migration.predict import Prediction, predict, predict_planned
 from vfio_migration.predict_terminal import TOP, print_prediction
@@ -24,7 +26,7 @@ from vfio_migration.runner import run_once
 from vfio_migration.scenario import load_scenario, parse_scenario, scenario_from_data
 from vfio_migration.scenario_model import Scenario
 from vfio_migration.states import DeviceState
-from vfio_migration.what_if import Change, ChangeKind, in_order, shortened
+from vfio_migration.what_if import Change, ChangeKind
 from vmstate import VirtualClock
 
 BUNDLED = ("host", "mixed", "vfs")
@@ -288,9 +290,9 @@ def test_a_thousand_devices_are_predicted_in_seconds(alike: bool) -> None:
 
 
 def test_names_are_sorted_as_people_do_and_long_lists_are_shortened() -> None:
-    assert in_order(["gpu10", "gpu9", "a", "7", "gpu", "gpu09"]) == ("7", "a", "gpu", "gpu9", "gpu09", "gpu10")
-    assert shortened(["a", "b", "c", "d"]) == "a, b, c, d"
-    assert shortened([f"vf{number}" for number in range(1000)]) == "vf0, vf1, ..., vf999 (1,000 devices)"
+    assert in_order(["gpu10", "gpu9", "a", "7", "gpu", "gpu09"]) == ("7", "a", "gpu", "gpu09", "gpu9", "gpu10")
+    assert listed(["a", "b", "c", "d"]) == "a, b, c, d"
+    assert listed([f"vf{number}" for number in range(1000)]) == "vf0, vf1, ..., vf999 (1,000 devices)"
 
 
 # What is printed.
@@ -365,7 +367,7 @@ def test_json_holds_the_bounds_as_run_does_and_more() -> None:
     assert value["bounds"] == json.loads(ran.stdout)["bounds"]
     assert set(value) == {
         "scenario", "bounds", "switchover_s", "source_stop_s", "transfer_s", "destination_start_s", "stages", "devices",
-        "changes",
+        "changes", "notes",
     }  # fmt: skip
     assert value["switchover_s"] == value["bounds"]["mechanism_s"]
     assert [each["rank"] for each in value["changes"]] == list(range(1, len(value["changes"]) + 1))
@@ -374,6 +376,17 @@ def test_json_holds_the_bounds_as_run_does_and_more() -> None:
     assert first["gain_s"] == 0.25
     assert value["devices"][0]["passes"][0]["arcs"] == [{"arc": "PRE_COPY -> PRE_COPY_P2P", "seconds": 0.03}]
     assert "mixed: switchover 759.0 ms" in result.stderr
+
+
+def test_arcs_that_a_scenario_is_silent_about_are_named() -> None:
+    assert predict(load_scenario("mixed")).notes == ()
+    assert predict(small("latency = {}")).notes == ()  # which says that nothing takes time
+    without = override(load_scenario("mixed"), ["*.precopy=false", "*.latency.RUNNING_P2P->STOP=0.1"])
+    note = "no latency is given for RUNNING -> RUNNING_P2P, STOP -> STOP_COPY of vf0, vf1: 0 stands for it"
+    assert predict(without).notes == (note,)
+    result = invoke("mixed", "--set", "*.precopy=false", "--set", "*.latency.RUNNING_P2P->STOP=0.1", "--json", "-")
+    assert json.loads(result.stdout)["notes"] == [note]
+    assert note in " ".join(result.stderr.split())
 
 
 def test_json_goes_to_a_file_and_the_tables_to_standard_output(tmp_path: Path) -> None:
