@@ -133,6 +133,6 @@ class Order(Generic[EntryT]):
 
 
 _BLOCK = 512  # entries; a search in one of them, and moving the half of them, take about as long
-_FEW = 16  # one change among so many entries is one worth searching for
+_FEW = 4  # one change among so many entries is one worth searching for
 _SPARSE = 4  # so many times the blocks that are needed are too many
 _key: Callable[[Ordered], int] = operator.attrgetter("key")
