@@ -17,6 +17,7 @@ class VFIODevice:
 
     Raises:
         ValueError: the device has no id, by which it would be paired with its counterpart.
+        TypeError: the backend lacks something of `DeviceBackend`.
 
     """
 
@@ -28,6 +29,12 @@ class VFIODevice:
     def __post_init__(self) -> None:
         if not self.device.id:
             raise ValueError("a VFIO device needs an id: devices of source and destination are paired by it")
+        lacking = [name for name in _BACKEND if not hasattr(self.backend, name)]
+        if lacking:
+            raise TypeError(
+                f"the backend of device {self.device.id!r} lacks {', '.join(lacking)}: it has to be as "
+                f"vfio_migration.DeviceBackend says; got {self.backend!r}"
+            )
 
     @property
     def id(self) -> str:
@@ -43,3 +50,6 @@ class VFIODevice:
     def precopy(self) -> bool:
         """Whether the device can be read while it runs."""
         return MigrationFlags.PRE_COPY in self.backend.flags
+
+
+_BACKEND = ("flags", "state", "bind", "unbind", "set_arc", "pending", "read", "write", "reset")

@@ -3,6 +3,8 @@
 import errno
 from collections.abc import Iterable
 
+from vmstate import VmStateError
+
 
 class VFIOMigrationError(Exception):
     """Base of all errors of `vfio_migration`."""
@@ -53,3 +55,12 @@ class LogImportError(ScenarioError):
     def __init__(self, message: str, report: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.report = tuple(report)
+
+
+def described(error: BaseException) -> str:
+    """Say on one line what went wrong and, as notes tell, of which device; the type where the text needs it."""
+    text = str(error)
+    if not isinstance(error, OSError | VFIOMigrationError | VmStateError):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    notes = getattr(error, "__notes__", [])
+    return f"{text} ({'; '.join(notes)})" if notes else text

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from vfio_migration.errors import BlockedTransitionError
 from vfio_migration.faults import DataFault, Fault, FaultPlan
-from vfio_migration.states import ALL_FLAGS, DeviceState, MigrationFlags, transition_path
+from vfio_migration.states import ALL_FLAGS, DeviceState, MigrationFlags, is_arc, transition_path
 from vmstate import Clock, Event, RealClock, RegistrationError, seconds_to_ns
 from vmstate.clock import NS_PER_SECOND
 
@@ -39,7 +39,7 @@ class MockDevice:
     follow from `seed`.
 
     Raises:
-        ValueError: a size, a rate or a latency is negative or no number.
+        ValueError: a size, a rate or a latency is negative or no number, or an arc is none that a device takes.
 
     """
 
@@ -55,7 +55,7 @@ class MockDevice:
         precopy_dirty: Sequence[int] = (2048, 1024),
     ) -> None:
         self._flags = MigrationFlags(flags) | MigrationFlags.STOP_COPY
-        self._latency_ns, self._other_latency_ns = _checked_latency(latency)
+        self._latency_ns, self._other_latency_ns = _checked_latency(latency, self._flags)
         if min(state_size, precopy_size, *precopy_dirty, 0) < 0:
             raise ValueError("sizes of state are in bytes and not negative")
         if rate is not None and not rate > 0:
@@ -426,11 +426,14 @@ class MockDevice:
         return DeviceState(current), DeviceState(target)
 
 
-def _checked_latency(latency: float | Mapping[Arc, float]) -> tuple[dict[Arc, int], int]:
+def _checked_latency(latency: float | Mapping[Arc, float], flags: MigrationFlags) -> tuple[dict[Arc, int], int]:
     """Give the nanoseconds of each arc that has its own latency, and of all others."""
     if not isinstance(latency, Mapping):
         return {}, seconds_to_ns(latency)
     table = {(DeviceState(arc[0]), DeviceState(arc[1])): seconds_to_ns(seconds) for arc, seconds in latency.items()}
+    for current, target in table:
+        if not any(is_arc(current, target, each) for each in (ALL_FLAGS, flags)):
+            raise ValueError(f"latency: no device has an arc {current.name} -> {target.name}")
     return table, 0
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from vfio_migration.errors import described
 from vfio_migration.live.migrate import migrate
 from vfio_migration.live.report import MigrationReport
 from vfio_migration.live.status import MigrationStatus
@@ -154,7 +155,7 @@ def _run_json(run: Run) -> dict[str, Any]:
     report = run.report
     return {
         "status": str(report.status),
-        "error": None if report.error is None else str(report.error),
+        "error": None if report.error is None else described(report.error),
         **{part: getattr(report, part) for part in PARTS},
         "bytes_sent": report.bytes_sent,
         "stream_sha256": report.stream_sha256,

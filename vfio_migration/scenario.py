@@ -15,12 +15,12 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from vfio_migration.errors import BlockedTransitionError, ScenarioError
+from vfio_migration.errors import ScenarioError
 from vfio_migration.mock import MockDevice
 from vfio_migration.plan import PLAIN
 from vfio_migration.scenario_faults import FaultEntry, FaultSpec
 from vfio_migration.scenario_model import DeviceSpec, HandlerSpec, Scenario, TreeDevice, TreeSource
-from vfio_migration.states import DeviceState, MigrationFlags, transition_path
+from vfio_migration.states import DeviceState, MigrationFlags, is_arc
 from vfio_migration.watchdog import Watchdog
 from vmstate import Device, DeviceTree, QtreeError, depth_of_priority
 
@@ -321,7 +321,7 @@ def _latencies(
     key: str, table: Mapping[str, Any], flags: MigrationFlags
 ) -> dict[tuple[DeviceState, DeviceState], float]:
     """Resolve `A -> B` before `B` before `default`, for every arc that the device has."""
-    arcs = [(current, target) for current in DeviceState for target in DeviceState if _is_arc(current, target, flags)]
+    arcs = [(current, target) for current in DeviceState for target in DeviceState if is_arc(current, target, flags)]
     known = {"default", *(target.name for _, target in arcs), *(f"{a.name} -> {b.name}" for a, b in arcs)}
     for name, seconds in table.items():
         if name not in known:
@@ -333,13 +333,6 @@ def _latencies(
         _check_seconds(f"{key}.{name!r}", seconds)
     default = table.get("default", 0.0)
     return {(a, b): table.get(f"{a.name} -> {b.name}", table.get(b.name, default)) for a, b in arcs}
-
-
-def _is_arc(current: DeviceState, target: DeviceState, flags: MigrationFlags) -> bool:
-    try:
-        return len(transition_path(current, target, flags)) == 1
-    except BlockedTransitionError:
-        return False
 
 
 def _handler_specs(key: str, handler: _Handler, tree: DeviceTree, places: dict[int, int]) -> list[HandlerSpec]:

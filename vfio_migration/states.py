@@ -89,6 +89,14 @@ def transition_path(
     return _path(current, target, flags)  # called for every arc, so that all else is done once
 
 
+def is_arc(current: DeviceState, target: DeviceState, flags: MigrationFlags = ALL_FLAGS) -> bool:
+    """Whether a device with these features goes from the one state to the other in one step."""
+    try:
+        return len(transition_path(current, target, flags)) == 1
+    except BlockedTransitionError:
+        return False
+
+
 @cache
 def _path(current: DeviceState, target: DeviceState, flags: MigrationFlags) -> tuple[DeviceState, ...]:
     current, target, flags = DeviceState(current), DeviceState(target), MigrationFlags(flags)

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vfio_migration.critical_path import condensed, critical_path
+from vfio_migration.errors import described
 from vfio_migration.lanes import LEGEND, PLAIN, Lane, drawn, lanes, mark
 from vfio_migration.runner import PARTS, ModeResult, Result
 from vfio_migration.timeline import Span, Timeline
@@ -147,7 +148,8 @@ def _verdict(result: Result) -> Table:
 def _print_failures(console: Console, name: str, mode: ModeResult) -> None:
     for number, run in enumerate(mode.runs, start=1):
         if not run.report.completed:
-            what = f"migration {run.report.status}: {run.report.error}"
+            error = run.report.error
+            what = f"migration {run.report.status}: {'' if error is None else described(error)}"
         elif not run.state_intact:
             what = "the state that arrived is not what was sent"
         else:

@@ -10,6 +10,7 @@ from vfio_migration.states import DeviceState
 
 P2P_STATES = (DeviceState.RUNNING_P2P, DeviceState.PRE_COPY_P2P)
 CHANGES = ("vfio_vmstate_change", "vfio_vmstate_change_prepare")
+_REQUEST, _ANSWER = "vfio_migration_set_state", "vfio_migration_set_device_state"
 SAVE_BEGIN = ("vfio_save_complete_precopy_start", "vfio_save_complete_precopy_thread_start")
 
 
@@ -43,34 +44,14 @@ def intervals(
     quietly: bool = False,
 ) -> list[Interval]:
     """Find the devices' changes of state in a part of a log, in the order of their end."""
-    has_requests = any(event.name == "vfio_migration_set_state" for event in events)
-    has_answers = any(event.name == "vfio_migration_set_device_state" for event in migration.events)
-    names = names or {}
-    requests: dict[str, LogEvent] = {}
-    found: list[Interval] = []
+    finder = _Finder(findings, migration, asks=any(event.name == _REQUEST for event in events))
     for event in events:
         printed = event.fields.get("name", "")
-        name = names.get(printed, printed)
-        if name not in findings.devices:
-            continue
-        if event.name == "vfio_migration_set_state":
-            requests[name] = event
-        elif event.name == "vfio_migration_set_device_state":
-            request = requests.pop(name, None)
-            found.extend(() if request is None else _answer(findings, migration, name, request, event))
-        elif event.name in CHANGES:
-            request = requests.pop(name, None)
-            if not has_requests:
-                begin = event.time_ns if event.before_ns is None else event.before_ns
-                found.append(Interval(name, event.fields["dev_state"], begin, event.time_ns, event.line))
-            elif request is not None and not has_answers:
-                found.append(Interval(name, event.fields["dev_state"], request.time_ns, event.time_ns, request.line))
-    if found and not has_requests and not quietly:
-        findings.note(
-            f"{migration.log} does not say when a change of state began (-trace 'vfio_migration_set_*'): it is "
-            "taken to begin at the line before, so that ordinary handlers count as the device's time"
-        )
-    return found
+        name = (names or {}).get(printed, printed)
+        if name in findings.devices:
+            finder.take(name, event)
+    finder.end(quietly=quietly)
+    return finder.found
 
 
 def note_overlap(findings: Findings, migration: LoggedMigration, found: Sequence[Interval]) -> None:
@@ -78,6 +59,7 @@ def note_overlap(findings: Findings, migration: LoggedMigration, found: Sequence
     longest: Interval | None = None  # the one that goes on for longest, of those that began before
     for each in sorted(found, key=lambda each: each.start_ns):
         if longest is not None and each.device != longest.device and each.start_ns < longest.end_ns:
+            findings.overlapping = True
             findings.note(
                 f"{migration.log} is of parallel changes ({longest.device!r} and {each.device!r} change at the "
                 "same time): it does not say which thread wrote a line; each device's own times are taken, and "
@@ -127,14 +109,72 @@ def answered(events: Iterable[LogEvent]) -> Iterator[tuple[str, DeviceState, Log
                 yield event.fields["name"], event.fields["state"], request, event
 
 
-def _answer(
-    findings: Findings, migration: LoggedMigration, name: str, request: LogEvent, answer: LogEvent
-) -> Iterator[Interval]:
-    target = request.fields["new_state"]
-    if answer.fields["state"] is target:
-        yield Interval(name, target, request.time_ns, answer.time_ns, request.line)
-    else:
-        findings.note(
-            f"{migration.log}, line {answer.line}: {name!r} was to go to {target.name} and came to "
-            f"{answer.fields['state'].name}: it failed, and its time is left out"
-        )
+class _Finder:
+    """Puts requests and answers together; what has lost the one or the other is noted."""
+
+    def __init__(self, findings: Findings, migration: LoggedMigration, *, asks: bool) -> None:
+        self.found: list[Interval] = []
+        self._findings = findings
+        self._log = migration.log
+        self._asks = asks  # whether requests were traced
+        self._answers = any(event.name == _ANSWER for event in migration.events)
+        self._requests: dict[str, LogEvent] = {}
+
+    def take(self, name: str, event: LogEvent) -> None:
+        if event.name == _REQUEST:
+            self._lost(self._requests.pop(name, None))
+            self._requests[name] = event
+        elif event.name == _ANSWER:
+            self._answer(name, event)
+        elif event.name in CHANGES:
+            self._change(name, event)
+
+    def end(self, *, quietly: bool) -> None:
+        for request in self._requests.values():
+            self._lost(request)
+        if self.found and not self._asks and not quietly:
+            self._findings.note(
+                f"{self._log} does not say when a change of state began (-trace 'vfio_migration_set_*'): it is "
+                "taken to begin at the line before, so that ordinary handlers count as the device's time"
+            )
+
+    def _answer(self, name: str, answer: LogEvent) -> None:
+        request = self._requests.pop(name, None)
+        state = answer.fields["state"].name
+        if request is None:
+            if self._asks:
+                self._findings.note(
+                    f"{self._log}, line {answer.line}: {name!r} came to {state}, and the log does not say since when: "
+                    "its time is left out"
+                )
+        elif answer.fields["state"] is request.fields["new_state"]:
+            self._found(name, request, request.time_ns, answer.time_ns)
+        else:
+            self._findings.note(
+                f"{self._log}, line {answer.line}: {name!r} was to go to {request.fields['new_state'].name} and came "
+                f"to {state}: it failed, and its time is left out"
+            )
+
+    def _change(self, name: str, change: LogEvent) -> None:
+        request = self._requests.pop(name, None)
+        if not self._asks:
+            begin = change.time_ns if change.before_ns is None else change.before_ns
+            self._found(name, change, begin, change.time_ns)
+        elif request is not None:
+            if self._answers:
+                self._findings.note(
+                    f"{self._log}: the line that says when {name!r} came to {change.fields['dev_state'].name} is "
+                    f"missing; it is taken to be line {change.line}"
+                )
+            self._found(name, request, request.time_ns, change.time_ns)
+
+    def _found(self, name: str, event: LogEvent, start_ns: int, end_ns: int) -> None:
+        target = event.fields["new_state" if event.name == _REQUEST else "dev_state"]
+        self.found.append(Interval(name, target, start_ns, end_ns, event.line))
+
+    def _lost(self, request: LogEvent | None) -> None:
+        if request is not None:
+            self._findings.note(
+                f"{self._log}, line {request.line}: {request.fields['name']!r} is asked to go to "
+                f"{request.fields['new_state'].name}, and the log does not say when it came there: its time is left out"
+            )

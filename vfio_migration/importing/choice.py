@@ -31,6 +31,8 @@ def chosen_migration(
     outgoing = [each for each in found if each.role == "source"]
     if not outgoing:
         what = "it is the log of a destination" if found else "no event of one"
+        if source.unknown == source.lines:
+            what = "none of its lines is one that QEMU traces" if source.lines else "it is empty"
         raise LogImportError(
             f"{name}, line {source.lines}: no switchover of a source in the log up to its end ({what}): "
             f"expected the log of QEMU with {SWITCHES}"
@@ -47,8 +49,9 @@ def chosen_migration(
     if not completed:
         last = outgoing[-1]
         raise LogImportError(
-            f"{name}, line {last.last_line}: no migration in the log completed; there are {numbers}: "
-            "the log is cut off, or choose one whose source was stopped by its number"
+            f"{name}, line {last.last_line}: no migration in the log completed; there are {numbers}: if one is only "
+            "cut off, give the whole log; one that stopped its source before it ended can be imported all the same, "
+            "by its number (--migration)"
         )
     if len(outgoing) > 1:
         findings.note(f"{name} holds the migrations {numbers}; this is {completed[-1].number}")
@@ -56,10 +59,16 @@ def chosen_migration(
 
 
 def arrival_of(
-    findings: Findings, migration: LoggedMigration, destination: QemuLog | None, found: Sequence[LoggedMigration]
+    findings: Findings,
+    migration: LoggedMigration,
+    outgoing: int,
+    destination: QemuLog | None,
+    found: Sequence[LoggedMigration],
 ) -> Arrival | None:
     """
     Find where the destination takes over; None if no log says so.
+
+    If the destination's log holds as many migrations as the source's (`outgoing`), they belong together in turn.
 
     Raises:
         LogImportError: the log that should does not.
@@ -83,12 +92,16 @@ def arrival_of(
             f"{name}, line {line}: no migration into this machine completed in the log: "
             "it is cut off, or not that of the destination"
         )
+    taken = completed[-1]
     if len(incoming) > 1:
-        findings.note(f"{name} holds {len(incoming)} migrations into the machine; the last that completed is taken")
-    start = completed[-1].start()
+        which = "the last that completed"
+        if len(incoming) == outgoing and incoming[migration.number - 1].completed:
+            taken, which = incoming[migration.number - 1], "the one in the same place as the source's"
+        findings.note(f"{name} holds {len(incoming)} migrations into the machine; {which} is taken, {taken.number}")
+    start = taken.start()
     if start is None:
         raise LogImportError(
-            f"{name}, line {completed[-1].last_line}: the destination's machine was never started: "
+            f"{name}, line {taken.last_line}: the destination's machine was never started: "
             f"expected `vm_state_notify running 1` (switch it on: {SWITCHES})"
         )
-    return Arrival(completed[-1], start)
+    return Arrival(taken, start)

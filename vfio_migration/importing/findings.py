@@ -47,6 +47,7 @@ class Findings:
     devices: dict[str, FoundDevice] = field(default_factory=dict)
     handlers: dict[tuple[str, int, int | None], dict[str, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    overlapping: bool = False  # whether devices changed at the same time
 
     def add_handler(self, name: str, depth: int, priority: int | None, key: str, ns: int) -> None:
         """Have a handler take so much longer in one of its callbacks."""

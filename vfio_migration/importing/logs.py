@@ -82,13 +82,18 @@ def _imported(
             f"{source.name}, line {migration.last_line}: migration {migration.number} "
             f"({migration.status}) holds no switchover: the source was never told to stop, or it was not running"
         )
-    arrival = arrival_of(findings, migration, destination, incoming)
+    arrival = arrival_of(findings, migration, len(outgoing), destination, incoming)
     names = paired_names(findings, migration, stop, arrival)
     find_devices(findings, migration, stop, arrival, names)
     find_depths(findings, qtree, [migration, *([] if arrival is None else [arrival.migration])], names)
     _source_side(findings, migration, stop)
     if arrival is not None:
         _destination_side(findings, arrival, names)
+    if not findings.overlapping:
+        findings.note(
+            "the changes of state in the log come one after another; in this scenario parallel changes are on: "
+            "--set '*.parallel=false' gives the switchover as it was"
+        )
     text = scenario_text(findings, migration, None if destination is None else destination.name)
     try:
         scenario = parse_scenario(text, Path(f"{Path(source.name).stem}.toml"))

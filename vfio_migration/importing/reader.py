@@ -71,7 +71,7 @@ def read_log(path: str | Path) -> QemuLog:
 
     """
     try:
-        with open(path, encoding="utf-8", errors="replace", newline="\n") as lines:  # noqa: PTH123 - str or Path
+        with open(path, encoding="utf-8-sig", errors="replace", newline="\n") as lines:  # noqa: PTH123 - str or Path
             return parse_log(lines, str(path))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -2,7 +2,7 @@
 
 import threading
 
-from vfio_migration.errors import MigrationFailedError
+from vfio_migration.errors import MigrationFailedError, described
 from vfio_migration.live.reply import Reply, ReplyKind, send_reply
 from vfio_migration.live.status import MigrationStatus
 from vfio_migration.live.stream import Header, StreamReader
@@ -116,8 +116,8 @@ class Destination:
         if error is None:
             reply = Reply(ReplyKind.RUNNING)
         else:
-            _log.warning("incoming migration failed", machine=self._machine.name, error=str(error))
-            reply = Reply(ReplyKind.FAILED, str(error))
+            _log.warning("incoming migration failed", machine=self._machine.name, error=described(error))
+            reply = Reply(ReplyKind.FAILED, described(error))
         try:
             send_reply(self._channel, reply)
         except (ChannelClosedError, OSError) as gone:
@@ -125,7 +125,10 @@ class Destination:
 
     def failure(self) -> MigrationFailedError:
         """Tell the source's side what went wrong on this one."""
-        return MigrationFailedError(f"the destination failed: {self.error}")
+        error = self.error
+        failure = MigrationFailedError(f"the destination failed: {'' if error is None else described(error)}")
+        failure.__cause__ = error
+        return failure
 
     def _set_status(self, status: MigrationStatus) -> None:
         self.status = status

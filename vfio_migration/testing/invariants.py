@@ -96,8 +96,10 @@ class Invariants:
                 continue
             if not report.completed and not self._state.live and device.device_state is DeviceState.STOP:
                 continue  # the migration ended before anything was changed
-            if device.device_state is not device_state or device.vfio_device.backend.state is not device_state:
+            if device.device_state is not device_state:
                 wrong.append(f"device {device.id!r} of the source is {device.device_state.name}")
+            elif (own := device.vfio_device.backend.state) is not device_state:
+                wrong.append(f"the backend of device {device.id!r} of the source says that it is {own.name}")
         return wrong
 
     def _of_destination(self, report: MigrationReport) -> list[str]:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
+from vfio_migration.backend import DeviceBackend
 from vfio_migration.device import VFIODevice
 from vfio_migration.errors import DeviceBusyError
 from vfio_migration.launchers import DEFAULT
@@ -81,30 +82,38 @@ class MachineRig:
         id: str = "vf0",  # noqa: A002 - QEMU's word
         *,
         depth: int = 1,
-        latency: float | Mapping[tuple[DeviceState, DeviceState], float] = 0.0,
+        latency: float | Mapping[str, float] | Mapping[tuple[DeviceState, DeviceState], float] = 0.0,
         fail: Fault | Sequence[Fault] = (),
         stall: Fault | Sequence[Fault] = (),
         parallel: bool = True,
         events: bool = False,
         threads: str = DEFAULT,
         watchdog: Watchdog | None = None,
+        backend: Callable[[], DeviceBackend] | None = None,
         **mock: Any,
     ) -> VFIOMigration:
         """
         Attach a VFIO device whose arcs take `latency` (seconds); arcs in `fail` fail once, in `stall` stall once.
 
-        What else is given goes to `MockDevice`; the device itself is `mocks[id]`, where any fault can be arranged.
+        A latency for each arc is written `{"PRE_COPY_P2P -> STOP_COPY": 0.08}`. What else is given goes to
+        `MockDevice`; the device itself is `mocks[id]`, where any fault can be arranged. With `backend`, which makes
+        one, a device of your own is attached instead; it has none of these options.
         """
-        backend = MockDevice(latency=latency, **mock)
-        for arc in _arcs(fail):
-            backend.fail(*arc)
-        for arc in _arcs(stall):
-            backend.stall(*arc)
+        if backend is None:
+            made = self.mocks[id] = MockDevice(latency=_latency(latency), **mock)
+            for arc in _arcs(fail):
+                made.fail(*arc)
+            for arc in _arcs(stall):
+                made.stall(*arc)
+            driven: DeviceBackend = made
+        elif latency or fail or stall or mock:
+            raise TypeError(f"device {id!r} has a backend of its own: latency, faults and sizes are those of a mock")
+        else:
+            driven = backend()
         device = VFIODevice(
-            Device(id, self.bus(depth)), backend, migration_parallel_states=parallel, migration_events=events
+            Device(id, self.bus(depth)), driven, migration_parallel_states=parallel, migration_events=events
         )
         self.devices[id] = VFIOMigration(self.machine, device, threads=threads, watchdog=watchdog)
-        self.mocks[id] = backend
         return self.devices[id]
 
     def add_handler(
@@ -177,6 +186,10 @@ class PairRig:
 
         Their states differ at first, so that a test sees whether they are the same afterwards.
         """
+        if "backend" in options:
+            for rig in (self.source, self.destination):
+                rig.add_device(id, **options)
+            return
         seed = options.pop("seed", 1)
         fail, stall = _arcs(options.pop("fail", ())), _arcs(options.pop("stall", ()))
         for number, rig in enumerate((self.source, self.destination)):
@@ -237,10 +250,17 @@ def _is_of_destination(arc: _Arc) -> bool:
 
 
 def _arcs(faults: Fault | Sequence[Fault]) -> list[_Arc]:
-    arcs = []
-    for text in [faults] if isinstance(faults, str) else faults:
-        current, arrow, target = (part.strip() for part in text.partition("->"))
-        if not arrow or current not in DeviceState.__members__ or target not in DeviceState.__members__:
-            raise ValueError(f"an arc is written 'PRE_COPY -> PRE_COPY_P2P', with names of DeviceState; got {text!r}")
-        arcs.append((DeviceState[current], DeviceState[target]))
-    return arcs
+    return [_arc(text) for text in ([faults] if isinstance(faults, str) else faults)]
+
+
+def _arc(text: str) -> _Arc:
+    current, arrow, target = (part.strip() for part in text.partition("->"))
+    if not arrow or current not in DeviceState.__members__ or target not in DeviceState.__members__:
+        raise ValueError(f"an arc is written 'PRE_COPY -> PRE_COPY_P2P', with names of DeviceState; got {text!r}")
+    return DeviceState[current], DeviceState[target]
+
+
+def _latency(latency: float | Mapping[str, float] | Mapping[_Arc, float]) -> float | dict[_Arc, float]:
+    if not isinstance(latency, Mapping):
+        return latency
+    return {_arc(arc) if isinstance(arc, str) else arc: seconds for arc, seconds in latency.items()}
