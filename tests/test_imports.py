@@ -75,6 +75,7 @@ def test_vmstate_knows_nothing_of_vfio_and_the_library_nothing_of_the_command_li
         "importing",
         "lanes",
         "naming",
+        "outputs",
         "overrides",
         "plan",
         "plot",

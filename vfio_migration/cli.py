@@ -15,6 +15,7 @@ from vfio_migration.chrome_trace import chrome_trace
 from vfio_migration.errors import ScenarioError, VFIOMigrationError
 from vfio_migration.html_page import html_page
 from vfio_migration.import_command import import_command
+from vfio_migration.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
 from vfio_migration.overrides import override
 from vfio_migration.plot import check_plot, write_plot
 from vfio_migration.predict import predict as predict_scenario
@@ -88,7 +89,7 @@ def run(
         str | None, typer.Option("--json", metavar="FILE", help="Write the figures there; '-': standard output.")
     ] = None,
     trace_file: Annotated[
-        str | None, typer.Option("--trace", metavar="FILE", help="Write a trace there that Perfetto opens.")
+        str | None, typer.Option("--trace", metavar="FILE", help="Write a trace there for Perfetto; '-': stdout.")
     ] = None,
     plot_file: Annotated[
         str | None, typer.Option("--plot", metavar="FILE", help="Draw both modes there: a name in .svg or .png.")
@@ -107,13 +108,12 @@ def run(
     written, 130 after Ctrl-C.
     """
     # With figures on standard output, what is for people goes where the progress bar goes.
-    console = Console(stderr="-" in (json_file, html_file), highlight=False)
+    console = console_beside((json_file, trace_file, html_file))
     modes = MODES if mode is Mode.BOTH else (str(mode),)
     loaded = _loaded(scenario, settings)
     logs = {} if qemu_log is None else log_files(qemu_log, modes)
     _check_plot(plot_file)
-    for file in (json_file, trace_file, plot_file, html_file, *logs.values()):
-        _check_writable(file)
+    check_outputs((json_file, trace_file, plot_file, html_file, *logs.values()), inputs=(scenario,))
     if threads is not None:
         loaded = loaded.with_threads(str(threads))
     try:
@@ -132,8 +132,7 @@ def run(
     try:
         print_result(console, result)
     except OSError as error:
-        typer.echo(f"error: standard output: cannot be written ({error.strerror})", err=True)
-        raise typer.Exit(2) from None
+        cannot_write(STANDARD_OUTPUT, error)
     if json_file is not None:
         _write_json(json_file, result.as_json())
     if trace_file is not None:
@@ -141,7 +140,7 @@ def run(
     if plot_file is not None:
         _write_plot(plot_file, result)
     if html_file is not None:
-        _write_text(html_file, html_page(result))
+        write_text(html_file, html_page(result))
     for (each, machine), file in logs.items():
         _write_log(file, result.modes[each].typical, machine)
         typer.echo(f"written: {file} ({machine}, {each}, the run nearest to the median)", err=True)
@@ -162,14 +161,13 @@ def predict(
 
     Exit status: 0, or 2 if the scenario cannot be used or a file cannot be written.
     """
-    console = Console(stderr=json_file == "-", highlight=False)
+    console = console_beside((json_file,))
     prediction = predict_scenario(_loaded(scenario, settings))
-    _check_writable(json_file)
+    check_outputs((json_file,), inputs=(scenario,))
     try:
         print_prediction(console, prediction, show_all=show_all)
     except OSError as error:
-        typer.echo(f"error: standard output: cannot be written ({error.strerror})", err=True)
-        raise typer.Exit(2) from None
+        cannot_write(STANDARD_OUTPUT, error)
     if json_file is not None:
         _write_json(json_file, prediction.as_json())
 
@@ -194,21 +192,8 @@ def _loaded(scenario: str, settings: list[str] | None) -> Scenario:
         raise typer.Exit(2) from None
 
 
-def _check_writable(file: str | None) -> None:
-    """Say before the first migration that there is nowhere to write."""
-    if file not in (None, "-"):
-        _write(str(file), "a", "")
-
-
 def _write_json(file: str, data: object) -> None:
-    _write_text(file, json.dumps(data, indent=2) + "\n")
-
-
-def _write_text(file: str, text: str) -> None:
-    if file == "-":
-        sys.stdout.write(text)
-        return
-    _write(file, "w", text)
+    write_text(file, json.dumps(data, indent=2) + "\n")
 
 
 def _check_plot(file: str | None) -> None:
@@ -224,8 +209,7 @@ def _write_plot(file: str, result: Result) -> None:
     try:
         write_plot(result, file)
     except OSError as error:
-        typer.echo(f"error: {file!r}: cannot be written ({error.strerror})", err=True)
-        raise typer.Exit(2) from None
+        cannot_write(file, error)
 
 
 def _write_log(file: str, run: Run, machine: str) -> None:
@@ -234,13 +218,4 @@ def _write_log(file: str, run: Run, machine: str) -> None:
     except ScenarioError as error:
         typer.echo(f"error: {file!r}: {error}", err=True)
         raise typer.Exit(2) from None
-    _write(file, "w", text)
-
-
-def _write(file: str, mode: str, text: str) -> None:
-    try:
-        with open(file, mode, encoding="utf-8") as stream:  # noqa: PTH123 - a name as the shell gave it
-            stream.write(text)
-    except OSError as error:
-        typer.echo(f"error: {file!r}: cannot be written ({error.strerror})", err=True)
-        raise typer.Exit(2) from None
+    write_text(file, text)

@@ -1,13 +1,12 @@
 """The command `vfio-switchover import`: from a real QEMU's logs to a scenario."""
 
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vfio_migration.errors import LogImportError
 from vfio_migration.importing import import_logs
+from vfio_migration.outputs import STANDARD_OUTPUT, check_outputs, write_text
 
 
 def import_command(
@@ -20,8 +19,8 @@ def import_command(
         typer.Option(metavar="FILE", help="What the source's monitor printed for `info qtree`: the devices' depths."),
     ] = None,
     output: Annotated[
-        str | None, typer.Option(metavar="FILE.toml", help="Write the scenario there; else to standard output.")
-    ] = None,
+        str, typer.Option(metavar="FILE.toml", help="Write the scenario there; '-': standard output.")
+    ] = STANDARD_OUTPUT,
     migration: Annotated[
         int | None, typer.Option(metavar="N", help="Which of the log's migrations; else the last that completed.")
     ] = None,
@@ -33,6 +32,7 @@ def import_command(
 
     Exit status: 0, or 2 if the logs cannot be used or the file cannot be written.
     """
+    check_outputs((output,), inputs=(source, destination, qtree))
     try:
         imported = import_logs(source, destination, qtree, migration)
     except LogImportError as error:
@@ -42,14 +42,6 @@ def import_command(
         raise typer.Exit(2) from None
     for line in (*imported.report, *(f"note: {note}" for note in imported.notes)):
         typer.echo(line, err=True)
-    try:
-        if output is None or output == "-":
-            sys.stdout.write(imported.text)
-        else:
-            Path(output).write_text(imported.text, encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        typer.echo(f"error: {output or 'standard output'}: cannot be written ({reason})", err=True)
-        raise typer.Exit(2) from None
-    if output is not None and output != "-":
+    write_text(output, imported.text)
+    if output != STANDARD_OUTPUT:
         typer.echo(f"written: {output}", err=True)

@@ -84,7 +84,17 @@ class Timeline:
     def select(
         self, kind: SpanKind | str | None = None, name: str = "*", detail: str = "*", side: str | None = None
     ) -> tuple[Span, ...]:
-        """Give the spans of a kind and a side whose name and detail match shell patterns."""
+        """
+        Give the spans of a kind and a side whose name and detail match shell patterns.
+
+        Raises:
+            ValueError: there is no such kind, or no such side.
+
+        """
+        if kind is not None:
+            kind = SpanKind(kind)
+        if side not in (None, *_SIDES.values(), ""):
+            raise ValueError(f"side is 'source', 'destination' or '' (none of them), not {side!r}")
         return tuple(
             span
             for span in self.spans

@@ -1,5 +1,8 @@
 import json
+import os
 import re
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -130,6 +133,55 @@ def test_a_file_that_cannot_be_written_is_an_error_with_its_name(scenario: str, 
     assert result.exit_code == 2
     assert "out.json" in result.stderr
     assert "No such file" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--json", "--trace", "--html"])
+def test_standard_output_is_for_one_output_only(scenario: str, option: str) -> None:
+    result = invoke("run", scenario, "--virtual", "--runs", "1", option, "-")
+    assert result.exit_code == 0
+    assert "switchover" in result.stderr
+    assert result.stdout.lstrip()[0] in "{<"
+    other = "--html" if option == "--json" else "--json"
+    both = invoke("run", scenario, "--virtual", option, "-", other, "-")
+    assert (both.exit_code, both.stdout) == (2, "")
+    assert both.stderr == "error: standard output: two outputs cannot go there\n"
+
+
+def test_an_output_replaces_no_input_and_no_other_output(scenario: str, tmp_path: Path) -> None:
+    before = Path(scenario).read_text(encoding="utf-8")
+    again = tmp_path / "link.json"
+    again.symlink_to(scenario)
+    for command in ("run", "predict"):
+        for file in (scenario, str(again)):
+            result = invoke(command, scenario, "--json", file)
+            assert result.exit_code == 2
+            assert "is what this command reads" in result.stderr
+    assert Path(scenario).read_text(encoding="utf-8") == before
+    same = str(tmp_path / "x")
+    result = invoke("run", scenario, "--virtual", "--json", same, "--html", str(tmp_path / "." / "x"))
+    assert result.exit_code == 2
+    assert "two outputs cannot go there" in result.stderr
+    assert not Path(same).exists()
+    assert invoke("run", scenario, "--virtual", "--json", os.devnull, "--html", os.devnull).exit_code == 0
+
+
+def test_files_are_written_although_nobody_reads_the_tables(scenario: str, tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    script = "import sys; from vfio_migration.cli import app; sys.argv[0] = 'vfio-switchover'; app()"
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script, "run", scenario, "--virtual", "--json", str(file)],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=40,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert figures(file.read_text(encoding="utf-8"))["scenario"] == "small", done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("json_file", [[], ["--json", "-"]])

@@ -75,6 +75,18 @@ def test_one_mode_s_logs_do_not_name_it(tmp_path: Path) -> None:
     assert {file.name for file in tmp_path.iterdir()} == {"x-src.log", "x-dst.log"}
 
 
+def test_import_does_not_overwrite_what_it_reads(logs: tuple[Path, Path], tmp_path: Path) -> None:
+    for log in logs:
+        before = log.read_bytes()
+        result = invoke("import", *logs, "--output", log)
+        assert result.exit_code == 2
+        assert "would be overwritten" in result.stderr
+        assert log.read_bytes() == before
+    result = invoke("import", tmp_path / "none.log", "--output", tmp_path / "new.toml")
+    assert result.exit_code == 2
+    assert not (tmp_path / "new.toml").exists()
+
+
 def test_a_log_that_cannot_be_written_is_said_before_anything_runs(tmp_path: Path) -> None:
     result = invoke("run", "vfs", "--virtual", "--qemu-log", tmp_path / "none" / "x")
     assert result.exit_code == 2

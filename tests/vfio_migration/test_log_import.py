@@ -285,6 +285,60 @@ def test_one_that_did_not_complete_is_taken_only_if_chosen(tmp_path: Path) -> No
     assert any("did not complete: its status is 'cancelled'" in note for note in chosen.notes)
 
 
+def test_a_destination_that_holds_as_many_migrations_is_paired_in_turn(tmp_path: Path) -> None:
+    log = two_migrations(tmp_path)
+    there = destination_log({"vf0": (4, 5)})
+    later = destination_log({"vf0": (40, 50)})
+    there.lines += [line.replace("T17:09", "T17:10") for line in later.lines]
+    arrivals = there.write(tmp_path / "dst.log")
+    for number, seconds in ((1, 0.004), (2, 0.040)):
+        imported = import_logs(log, arrivals, migration=number)
+        assert imported.scenario.devices[0].latency[S.RESUMING, S.STOP] == seconds
+        assert any(f"in the same place as the source's is taken, {number}" in note for note in imported.notes)
+
+
+def test_a_lost_answer_is_taken_from_the_line_of_the_change(tmp_path: Path) -> None:
+    log = source_log({"vf0": (1, 2, 3), "vf1": (10, 20, 30)})
+    log.lines = [line for line in log.lines if "set_device_state  (vf1) state PRE_COPY_P2P" not in line]
+    imported = import_logs(log.write(tmp_path / "src.log"))
+    latencies = {spec.id: spec.latency[S.PRE_COPY, S.PRE_COPY_P2P] for spec in imported.scenario.devices}
+    assert latencies == {"vf0": 0.001, "vf1": 0.010}
+    assert any("when 'vf1' came to PRE_COPY_P2P is missing" in note for note in imported.notes)
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [
+        (
+            ("set_state  (vf1) new state STOP_COPY, recover state ERROR",),
+            "'vf1' came to STOP_COPY, and the log does not",
+        ),
+        (
+            (
+                "set_device_state  (vf1) state STOP_COPY",
+                "change  (vf1) running 0 reason finish-migrate device state STOP_C",
+            ),
+            "'vf1' is asked to go to STOP_COPY, and the log does not say when",
+        ),
+    ],
+)
+def test_what_lost_its_beginning_or_its_end_is_left_out_and_said(
+    lost: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    log = source_log({"vf0": (1, 2, 3), "vf1": (10, 20, 30)})
+    log.lines = [line for line in log.lines if not any(each in line for each in lost)]
+    imported = import_logs(log.write(tmp_path / "src.log"))
+    assert any(message in note and "time is left out" in note for note in imported.notes)
+    assert imported.scenario.devices[1].latency.get((S.PRE_COPY_P2P, S.STOP_COPY), 0.0) == 0.0
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    log = source_log(FOUR_SOURCE).write(tmp_path / "src.log")
+    plain = import_logs(log)
+    log.write_text(log.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert import_logs(log).scenario == plain.scenario
+
+
 def test_without_statuses_a_switchover_is_found_all_the_same(tmp_path: Path) -> None:
     log = source_log(FOUR_SOURCE)
     log.lines = [line for line in log.lines if "migrate_set_state" not in line]
@@ -305,8 +359,9 @@ def cut(marker: str) -> Callable[[list[str]], list[str]]:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda lines: [], "line 0: no switchover"),
-        (lambda lines: ["hello"], "line 1: no switchover"),
+        (lambda lines: [], r"line 0: no switchover .*\(it is empty\)"),
+        (lambda lines: ["hello"], r"line 1: no switchover .*\(none of its lines is one that QEMU traces\)"),
+        (lambda lines: ["\x00\xff\x7fELF"], r"line 1: no switchover .*\(none of its lines is one that QEMU traces\)"),
         (
             cut("finish-migrate"),
             r"line \d+: no migration .* completed; there are 1 .active.: if one is only cut off",

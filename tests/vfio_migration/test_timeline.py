@@ -175,3 +175,12 @@ def test_spans_are_selected_by_shell_patterns() -> None:
     assert [each.name for each in spans.select(SpanKind.ARC, "vf*")] == ["vf0"]
     assert [each.name for each in spans.select(detail="RUNNING -> *")] == ["vf0", "gpu0"]
     assert spans.select(side="source") == ()
+
+
+def test_a_kind_or_side_that_does_not_exist_is_an_error() -> None:
+    timeline = build_timeline([])
+    assert timeline.select("arc", side="source") == ()
+    with pytest.raises(ValueError, match="'arcs' is not a valid SpanKind"):
+        timeline.select("arcs")
+    with pytest.raises(ValueError, match="side is 'source'"):
+        timeline.select(side="src")

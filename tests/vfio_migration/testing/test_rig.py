@@ -1,6 +1,6 @@
 import pytest
 
-from vfio_migration import DeviceState
+from vfio_migration import DeviceState, MockDevice
 from vfio_migration.testing import MachineRig, PairRig
 from vmstate import RunState
 
@@ -46,3 +46,31 @@ def test_closing_takes_all_devices_away_even_those_that_stall() -> None:
         assert pair.source.device_states == {"vf0": DeviceState.RUNNING, "extra": DeviceState.RUNNING}
     assert pair.source.machine.migratables == pair.destination.machine.migratables == ()
     assert len(pair.source.machine.handlers) == 0
+
+
+def test_latencies_may_be_written_as_arcs(vm_machine: MachineRig) -> None:
+    vm_machine.add_device("vf0", latency={"PRE_COPY_P2P -> STOP_COPY": 0.08})
+    assert vm_machine.mocks["vf0"].arc_latency(DeviceState.PRE_COPY_P2P, DeviceState.STOP_COPY) == 0.08
+    with pytest.raises(ValueError, match="an arc is written"):
+        vm_machine.add_device("vf1", latency={"STOP_COPY": 0.08})
+    with pytest.raises(ValueError, match="no device has an arc RUNNING -> RESUMING"):
+        vm_machine.add_device("vf1", latency={"RUNNING -> RESUMING": 0.08})
+
+
+def test_a_pair_takes_any_backend(vm_pair: PairRig) -> None:
+    made: list[MockDevice] = []
+
+    def make() -> MockDevice:
+        made.append(MockDevice(latency=0.001))
+        return made[-1]
+
+    vm_pair.add_device("own", backend=make)
+    assert vm_pair.migrate().completed
+    assert [device.state for device in made] == [DeviceState.STOP, DeviceState.RUNNING]
+    with pytest.raises(TypeError, match="'other' has a backend of its own"):
+        vm_pair.add_device("other", backend=make, latency=0.1)
+
+
+def test_a_backend_that_lacks_something_is_named(vm_machine: MachineRig) -> None:
+    with pytest.raises(TypeError, match="the backend of device 'vf0' lacks flags, state, bind"):
+        vm_machine.add_device("vf0", backend=object)  # type: ignore[arg-type]
