@@ -61,7 +61,9 @@ def html_page(result: Result) -> str:
         "legend": "".join(f'<li><i class="{key}"></i>{escape(what)}</li>' for key, what in LEGEND if key in marks),
         "sizes": f"--lane: {lane_px}px; --name-size: {name_px}px; --names: {longest * 0.62 * name_px + 16:.0f}px",
         "chart": drawing,
-        "tables": "\n".join([_figures(result, lines), *(_path(panel) for panel in shown if panel.lanes)]),
+        "tables": "\n".join(
+            [_failures(result), _figures(result, lines), *(_path(panel) for panel in shown if panel.lanes)]
+        ),
     }
     template = files("vfio_migration").joinpath("timeline.html").read_text(encoding="utf-8")
     # In one go, so that a name that looks like a placeholder stays what it is.
@@ -211,6 +213,14 @@ def _figures(result: Result, lines: Iterable[BoundLine]) -> str:
         f'<section class="figures"><h2>Medians of {runs} run(s)</h2><table><thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></section>"
     )
+
+
+def _failures(result: Result) -> str:
+    lines = [f"{name}, {failure}" for name, mode in result.modes.items() for failure in mode.failures]
+    if not lines:
+        return ""
+    items = "".join(f"<li>{escape(printable(line))}</li>" for line in lines)
+    return f'<section class="failures"><h2>What went wrong</h2><ul>{items}</ul></section>'
 
 
 def _wide(label: str, figure: str, span: int) -> str:

@@ -32,6 +32,14 @@ class Run:
         """Whether the destination has taken over, with the state that the source had."""
         return self.report.completed and self.state_intact
 
+    @property
+    def failure(self) -> str:
+        """What went wrong; empty if nothing did."""
+        if not self.report.completed:
+            error = self.report.error
+            return f"migration {self.report.status}: {'' if error is None else described(error)}"
+        return "" if self.state_intact else "the state that arrived is not what was sent"
+
 
 @dataclass(frozen=True)
 class ModeResult:
@@ -48,6 +56,11 @@ class ModeResult:
         """Give the median over the runs of a part of the switchover, in seconds; None if none reached it."""
         values = [value for run in self.runs if (value := getattr(run.report, part)) is not None]
         return median(values) if values else None
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What went wrong in which run, a line each."""
+        return tuple(f"run {number}: {run.failure}" for number, run in enumerate(self.runs, start=1) if run.failure)
 
     @property
     def typical(self) -> Run:

@@ -7,9 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from vfio_migration.critical_path import condensed, critical_path
-from vfio_migration.errors import described
 from vfio_migration.lanes import LEGEND, PLAIN, Lane, drawn, lanes, mark
-from vfio_migration.runner import PARTS, ModeResult, Result
+from vfio_migration.runner import PARTS, Result
 from vfio_migration.timeline import Span, Timeline
 
 _LABELS = {
@@ -38,7 +37,8 @@ def print_result(console: Console, result: Result) -> None:
     console.print(_table(console, result))
     console.print(_verdict(result))
     for name, mode in result.modes.items():
-        _print_failures(console, name, mode)
+        for failure in mode.failures:
+            console.print(_plain(console, f"{name}, {failure}", style="red"))
 
 
 def print_timeline(console: Console, title: str, timeline: Timeline, seconds: float | None = None) -> None:
@@ -143,18 +143,6 @@ def _verdict(result: Result) -> Table:
     if result.efficiency is not None:
         table.add_row("efficiency", f"{result.efficiency:.3f}", "mechanism_s over parallel")
     return table
-
-
-def _print_failures(console: Console, name: str, mode: ModeResult) -> None:
-    for number, run in enumerate(mode.runs, start=1):
-        if not run.report.completed:
-            error = run.report.error
-            what = f"migration {run.report.status}: {'' if error is None else described(error)}"
-        elif not run.state_intact:
-            what = "the state that arrived is not what was sent"
-        else:
-            continue
-        console.print(_plain(console, f"{name}, run {number}: {what}", style="red"))
 
 
 def _runs(result: Result) -> int:

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from tests.vfio_migration.pictured import host, many, named
 from tests.vfio_migration.support import small
+from vfio_migration import MockDevice
 from vfio_migration.cli import app
 from vfio_migration.html_page import html_page
 from vfio_migration.lanes import drawn, lanes, shortened, tick_label, ticks_s
@@ -161,3 +162,16 @@ def test_nowhere_to_write_is_said_before_anything_runs(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["run", "vfs", "--html", str(tmp_path / "no" / "page.html")])
     assert done.exit_code == 2
     assert "cannot be written" in done.output
+
+
+def test_what_went_wrong_is_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "What went wrong" not in html_page(host())
+
+    def broken(device: MockDevice, size: int) -> bytes:
+        raise OSError(5, "the <bus> is gone")
+
+    monkeypatch.setattr(MockDevice, "read", broken)
+    result = run_scenario(small(), runs=1, make_clock=VirtualClock)
+    page = html_page(result)
+    assert "<li>serial, run 1: migration failed: [Errno 5] the &lt;bus&gt; is gone" in page
+    assert "<li>parallel, run 1: migration failed: [Errno 5] the &lt;bus&gt; is gone" in page
