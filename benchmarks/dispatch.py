@@ -530,7 +530,7 @@ def main() -> None:
     parser.add_argument(
         "--handlers",
         type=numbers,
-        default="10,100,1000,10000,100000,1000000",
+        default="10,100,1000,10000,100000",
         help="numbers of handlers (default %(default)s)",
     )
     parser.add_argument("--runs", type=int, default=5, help="turns of all contenders (default %(default)s)")

@@ -15,10 +15,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vfio_migration.predict import predict
-from vfio_migration.runner import run_once
-from vfio_migration.scenario import bundled_scenarios, load_scenario
-from vfio_migration.scenario_model import Scenario
+from vfio_migration.forecast.prediction import predict
+from vfio_migration.scenarios.file import bundled_scenarios, load_scenario
+from vfio_migration.scenarios.model import Scenario
+from vfio_migration.scenarios.runner import run_once
 
 
 def measure(name: str, runs: int) -> list[dict[str, Any]]:

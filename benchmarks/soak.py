@@ -33,7 +33,7 @@ from vfio_migration import (
     VFIOMigration,
     Watchdog,
 )
-from vfio_migration.states import transition_path
+from vfio_migration.device.state_machine import transition_path
 from vfio_migration.testing import (
     Invariants,
     count_descriptors,

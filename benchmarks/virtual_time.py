@@ -14,9 +14,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vfio_migration.runner import run_once
-from vfio_migration.scenario import scenario_from_data
-from vfio_migration.scenario_model import Scenario
+from vfio_migration.scenarios.file import scenario_from_data
+from vfio_migration.scenarios.model import Scenario
+from vfio_migration.scenarios.runner import run_once
 from vmstate import VirtualClock
 
 HOUR = 3600.0

@@ -2,13 +2,12 @@
 
 import re
 import shutil
-from pathlib import Path
 
 import pytest
+from suite import ROOT
 
 from vfio_migration.testing import MachineRig, assert_order
 
-ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 SECTIONS = {
     title: code

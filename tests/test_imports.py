@@ -1,6 +1,7 @@
 """What importing loads, and which way imports go."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,6 @@ import pytest
 
 import vfio_migration
 import vmstate
-
-ROOT = Path(__file__).parents[1]
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -37,66 +36,99 @@ def test_every_public_name_is_there_and_documented(package: object) -> None:
     assert undocumented == []
 
 
-# Higher numbers may import lower ones (design, section 9).
-LAYERS = [
-    ["errors"],
-    ["runstate", "policy", "log", "interrupts", "threads", "order"],
-    ["clock", "monitor", "trace", "migratable"],
-    ["virtual_clock", "biglock", "channel"],
-    ["handlers"],
-    ["devices"],
-    ["qtree", "bracket"],
-    ["machine"],
+# From the top down, as docs/architecture.md draws them: a folder imports only from those under it.
+FLOORS = [
+    "pytest_vfio_switchover",
+    "cli",
+    "testing",
+    "drawing",
+    "importing",
+    "forecast",
+    "scenarios",
+    "plan",
+    "recorded",
+    "live",
+    "registered",
+    "changes",
+    "device",
+    "errors",
+    "naming",
+]
+VMSTATE = [
+    "machine",
+    "bracket",
+    "qtree",
+    "device_tree",
+    "handlers",
+    "big_lock",
+    "clocks",
+    "migratable",
+    "trace",
+    "monitor",
+    "run_state",
+    "interrupts",
+    "log",
+    "errors",
 ]
 
 
-def imports_of(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    return found | {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-
-
-def test_imports_within_vmstate_go_down_only() -> None:
-    layer = {f"vmstate.{name}": number for number, names in enumerate(LAYERS) for name in names}
-    modules = {f"vmstate.{path.stem}": path for path in (ROOT / "vmstate").glob("[a-z]*.py")}
-    assert set(layer) == set(modules)
-    for name, path in modules.items():
-        wrong = [each for each in imports_of(path) if each in layer and layer[each] >= layer[name]]
-        assert wrong == [], name
-
-
-def test_vmstate_knows_nothing_of_vfio_and_the_library_nothing_of_the_command_line() -> None:
-    on_top = {
-        "chrome_trace",
-        "cli",
-        "critical_path",
-        "html_page",
-        "import_command",
-        "importing",
-        "lanes",
-        "naming",
-        "outputs",
-        "overrides",
-        "plan",
-        "plot",
-        "predict",
-        "predict_terminal",
-        "pytest_plugin",
-        "qemu_log",
-        "runner",
-        "scenario",
-        "scenario_faults",
-        "scenario_model",
-        "terminal",
-        "testing",
-        "timeline",
-        "what_if",
+def modules(package: str) -> dict[str, Path]:
+    """Give the source of each module of a package that is installed, by its dotted name."""
+    root = Path(getattr(sys.modules[package], "__file__", "")).parent
+    return {
+        ".".join([package, *path.relative_to(root).with_suffix("").parts]).removesuffix(".__init__"): path
+        for path in root.rglob("*.py")
     }
-    for path in (ROOT / "vmstate").glob("*.py"):
-        assert not any(each.startswith("vfio_migration") for each in imports_of(path)), path
-    for path in (ROOT / "vfio_migration").rglob("*.py"):
-        if not on_top & {path.stem, path.parent.name}:
-            wrong = [
-                each for each in imports_of(path) if each.startswith("vfio_migration.") and each.split(".")[1] in on_top
-            ]
-            assert wrong == [], path
+
+
+def imports_of(path: Path) -> list[tuple[str, str]]:
+    """Give module and name of everything that a module imports, in functions too."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            found += [(node.module or "", alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [(alias.name, "") for alias in node.names]
+    return found
+
+
+def floor_of(module: str) -> str:
+    """Name the floor of a module: the folder, or the file, directly below its package."""
+    return f"{module}.".split(".")[1].removeprefix("_")
+
+
+@pytest.mark.parametrize(("package", "floors"), [("vfio_migration", FLOORS), ("vmstate", VMSTATE)])
+def test_a_floor_imports_only_from_those_under_it(package: str, floors: list[str]) -> None:
+    height = {floor: len(floors) - number for number, floor in enumerate(floors)}
+    assert set(height) == {floor_of(name) for name in modules(package)} - {""}
+    for name, path in modules(package).items():
+        for module, _ in imports_of(path):
+            if name != package and module.split(".")[0] == package and floor_of(module) != floor_of(name):
+                assert height[floor_of(name)] > height.get(floor_of(module), len(floors) + 1), (name, module)
+
+
+@pytest.mark.parametrize("package", ["vfio_migration", "vmstate"])
+def test_a_floor_is_entered_by_its_door(package: str) -> None:
+    """What another floor takes is exported by the folder, in `__all__`; what has an underscore stays inside."""
+    doors = {module: sys.modules.get(module) or importlib.import_module(module) for module in modules(package)}
+    for name, path in modules(package).items():
+        for module, wanted in imports_of(path):
+            if module.split(".")[0] not in ("vfio_migration", "vmstate"):
+                continue
+            inside = module.rpartition(".")[0] == name.rpartition(".")[0] or name == module.rpartition(".")[0]
+            assert inside or not wanted.startswith("_"), (name, module, wanted)
+            if floor_of(module) != floor_of(name) and package in module and name != package:
+                assert module.count(".") == 1, f"{name} goes into {module} past its door"
+                if hasattr(doors[module], "__path__"):
+                    assert wanted in doors[module].__all__, (name, module, wanted)
+
+
+def test_vmstate_knows_nothing_of_vfio() -> None:
+    for name, path in modules("vmstate").items():
+        assert not any(module.startswith("vfio_migration") for module, _ in imports_of(path)), name
+
+
+def test_vfio_migration_takes_from_vmstate_what_that_exports() -> None:
+    for name, path in modules("vfio_migration").items():
+        taken = [(module, wanted) for module, wanted in imports_of(path) if module.split(".")[0] == "vmstate"]
+        assert all(module == "vmstate" and wanted in vmstate.__all__ for module, wanted in taken), (name, taken)

@@ -5,16 +5,15 @@ import shlex
 from pathlib import Path
 
 import pytest
+from suite import ROOT
 from typer.testing import CliRunner
 
-from tests.vfio_migration.live.test_matrix import NUMBER
 from vfio_migration import migrate
-from vfio_migration.cli import app
-from vfio_migration.runner import run_once
-from vfio_migration.scenario import parse_scenario
+from vfio_migration.cli.main import app
+from vfio_migration.scenarios.file import parse_scenario
+from vfio_migration.scenarios.runner import run_once
 from vmstate import VirtualClock
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -92,7 +91,3 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", README)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
-
-
-def test_the_number_of_combinations_is_that_of_the_matrix() -> None:
-    assert f"{NUMBER} combinations" in README

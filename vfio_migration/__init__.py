@@ -5,8 +5,18 @@ Rules and words are those of QEMU 11.1 and the kernel's VFIO uAPI. Importing thi
 and structlog only; the command line, scenarios and pictures are in modules of their own.
 """
 
-from vfio_migration.backend import DeviceBackend
-from vfio_migration.device import VFIODevice
+from vfio_migration.changes import Watchdog
+from vfio_migration.device import (
+    ALL_FLAGS,
+    DataFault,
+    DeviceBackend,
+    DeviceState,
+    MigrationFlags,
+    MockDevice,
+    VFIODevice,
+    next_state,
+    transition_path,
+)
 from vfio_migration.errors import (
     BlockedTransitionError,
     DeviceBusyError,
@@ -19,14 +29,8 @@ from vfio_migration.errors import (
     StreamError,
     VFIOMigrationError,
 )
-from vfio_migration.faults import DataFault
-from vfio_migration.live.migrate import Migration, migrate
-from vfio_migration.live.report import MigrationReport
-from vfio_migration.live.status import MigrationStatus
-from vfio_migration.migration import VFIOMigration
-from vfio_migration.mock import MockDevice
-from vfio_migration.states import ALL_FLAGS, DeviceState, MigrationFlags, next_state, transition_path
-from vfio_migration.watchdog import Watchdog
+from vfio_migration.live import Migration, MigrationReport, MigrationStatus, migrate
+from vfio_migration.registered import VFIOMigration
 
 __all__ = [
     "ALL_FLAGS",

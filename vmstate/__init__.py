@@ -4,11 +4,26 @@ QEMU's VM change state handlers: a machine, its run states, its device tree and 
 Rules and words are those of QEMU 11.1. Importing this loads the standard library and structlog only.
 """
 
-from vmstate.biglock import BigLock
+from vmstate.big_lock import BigLock
 from vmstate.bracket import Bracket, BracketOwner
-from vmstate.channel import Channel, ChannelClosedError, channel_pair
-from vmstate.clock import Clock, Event, Lock, RealClock, seconds_to_ns
-from vmstate.devices import Bus, Device, add_device_handler, depth_of_priority, device_priority
+from vmstate.clocks import (
+    NS_PER_SECOND,
+    Channel,
+    ChannelClosedError,
+    Clock,
+    DeadlockError,
+    Event,
+    InOrder,
+    Lock,
+    Policy,
+    RealClock,
+    Runnable,
+    StalledError,
+    VirtualClock,
+    channel_pair,
+    seconds_to_ns,
+)
+from vmstate.device_tree import Bus, Device, add_device_handler, depth_of_priority, device_priority
 from vmstate.errors import (
     BigLockError,
     ClockError,
@@ -22,16 +37,16 @@ from vmstate.errors import (
     VmStateError,
 )
 from vmstate.handlers import HandlerEntry, HandlerList, PassKind
+from vmstate.log import get_logger
 from vmstate.machine import Machine
 from vmstate.migratable import Attempt, LoadStream, Migratable, MigrationEvent, SaveStream
 from vmstate.monitor import Monitor, MonitorEvent, Subscription
-from vmstate.policy import InOrder, Policy, Runnable
 from vmstate.qtree import DeviceTree, parse_qtree
-from vmstate.runstate import RunState
+from vmstate.run_state import RunState
 from vmstate.trace import Recorder, StructlogSink, TraceEvent, TraceSink, tee
-from vmstate.virtual_clock import DeadlockError, StalledError, VirtualClock
 
 __all__ = [
+    "NS_PER_SECOND",
     "Attempt",
     "BigLock",
     "BigLockError",
@@ -81,6 +96,7 @@ __all__ = [
     "channel_pair",
     "depth_of_priority",
     "device_priority",
+    "get_logger",
     "parse_qtree",
     "seconds_to_ns",
     "tee",

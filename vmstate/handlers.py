@@ -15,15 +15,15 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from enum import StrEnum
+from itertools import chain
 from types import TracebackType
 from typing import Self
 
-from vmstate.biglock import BigLock
-from vmstate.clock import RealClock
+from vmstate._interrupts import deferred_interrupts
+from vmstate.big_lock import BigLock
+from vmstate.clocks import RealClock
 from vmstate.errors import NestedNotificationError
-from vmstate.interrupts import deferred_interrupts
-from vmstate.order import Order, Snapshot
-from vmstate.runstate import RunState
+from vmstate.run_state import RunState
 
 Callback = Callable[[bool, RunState], object]
 ReturningCallback = Callable[[bool, RunState], int]
@@ -95,8 +95,8 @@ class HandlerList:
     The handler entries of one machine, and the walk over them.
 
     Guarantees:
-    - Entries may come and go at any time, from any thread and from callbacks; each costs O(log n)
-      comparisons at most, made when the order is next needed.
+    - Entries may come and go at any time, from any thread and from callbacks, without a comparison: the order is
+      settled when a pass next needs it, by merging what came into what is sorted.
     - One notification at a time: another thread's waits for its turn, one from a callback is refused.
 
     What threads share is guarded by `_mutex` (the entries and the changes that a walk has still to
@@ -106,12 +106,11 @@ class HandlerList:
     def __init__(self, big_lock: BigLock | None = None) -> None:
         self.big_lock = big_lock or BigLock(RealClock())
         self._mutex = threading.Lock()
-        self._order: Order[HandlerEntry] = Order()  # but for what came and went since it was settled:
-        self._added: list[HandlerEntry] = []
-        self._gone: list[HandlerEntry] = []  # which may still be in one of the two
-        self._count = 0
+        self._sorted: list[HandlerEntry] = []  # replaced, never edited: whoever iterates over it is not disturbed
+        self._added: list[HandlerEntry] = []  # since it was settled
+        self._removed = 0  # how many entries in the two are removed
         self._registrations = 0
-        self._steps: dict[tuple[PassKind, bool], list[Callback | None]] = {}  # passes built from `_order`
+        self._steps: dict[tuple[PassKind, bool], list[Callback | None]] = {}  # passes built from `_sorted`
         self._walking = False
         self._changes: list[tuple[HandlerEntry, bool]] = []  # during a walk: who came (True) or went
         self._wrapper: Callable[[HandlerEntry, PassKind, Callback], Callback] | None = None
@@ -160,11 +159,7 @@ class HandlerList:
             current_pass = self.passes if self._walking else _BETWEEN
             entry = HandlerEntry(self, key, priority, main, prepare_cb, name, current_pass)
             self._added.append(entry)
-            self._count += 1
-            if self._steps:
-                self._steps = {}
-            if self._walking:
-                self._changes.append((entry, True))
+            self._note_change(entry, came=True)
         return entry
 
     def notify(self, running: bool, state: RunState) -> int:
@@ -219,7 +214,7 @@ class HandlerList:
             )
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._sorted) + len(self._added) - self._removed
 
     def __iter__(self) -> Iterator[HandlerEntry]:
         """Iterate over the entries as they are now, ascending."""
@@ -247,7 +242,7 @@ class HandlerList:
         finally:
             self._end()
 
-    def _begin(self, kind: PassKind, running: bool) -> tuple[Snapshot[HandlerEntry], list[Callback | None]]:
+    def _begin(self, kind: PassKind, running: bool) -> tuple[list[HandlerEntry], list[Callback | None]]:
         with self._mutex:
             self.passes += 1
             self._walking = True
@@ -306,22 +301,30 @@ class HandlerList:
                 return
             entry.removed = True
             entry.changed_in_pass = self.passes if self._walking else _BETWEEN
-            self._count -= 1
-            self._gone.append(entry)
-            if self._steps:
-                self._steps = {}
-            if self._walking:
-                self._changes.append((entry, False))
-            if len(self._gone) > self._count + _SPARE:
+            self._removed += 1
+            self._note_change(entry, came=False)
+            if self._removed > len(self) + _SPARE:
                 self._settled()
 
-    def _settled(self) -> Snapshot[HandlerEntry]:
-        """Bring the order up to date, and give it as it is now."""
-        if self._gone or self._added:
-            self._order.edit(self._added + self._gone)
-            self._added = []
-            self._gone = []
-        return self._order.snapshot()
+    def _note_change(self, entry: HandlerEntry, *, came: bool) -> None:
+        if self._steps:
+            self._steps = {}
+        if self._walking:
+            self._changes.append((entry, came))
+
+    def _settled(self) -> list[HandlerEntry]:
+        """
+        Bring the order up to date, and give it as it is now.
+
+        Sorting finds two runs that are sorted already, or nearly, and merges them. Blocks with a search for each
+        change were tried: quicker for a few changes among a million entries, which no machine has, and no quicker
+        among a hundred thousand.
+        """
+        if self._added or self._removed:
+            entries = [entry for entry in chain(self._sorted, self._added) if not entry.removed]
+            entries.sort(key=_key)
+            self._sorted, self._added, self._removed = entries, [], 0
+        return self._sorted
 
 
 class _Steps:
@@ -329,7 +332,7 @@ class _Steps:
 
     __slots__ = ("_entries", "_keys", "_order", "_running", "callbacks")
 
-    def __init__(self, order: Snapshot[HandlerEntry], callbacks: list[Callback | None], running: bool) -> None:
+    def __init__(self, order: list[HandlerEntry], callbacks: list[Callback | None], running: bool) -> None:
         self.callbacks = callbacks
         self._order = order
         self._running = running

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from vmstate.biglock import BigLock
-from vmstate.clock import Clock, RealClock
+from vmstate._interrupts import deferred_interrupts
+from vmstate.big_lock import BigLock
+from vmstate.clocks import Clock, RealClock
 from vmstate.errors import InvalidTransitionError, RegistrationError, StartRefusedError
 from vmstate.handlers import Callback, HandlerEntry, HandlerList, PassKind
-from vmstate.interrupts import deferred_interrupts
 from vmstate.log import get_logger
 from vmstate.migratable import Attempt, Migratable
 from vmstate.monitor import Monitor, MonitorEvent
-from vmstate.runstate import RunState, check_transition
+from vmstate.run_state import RunState, check_transition
 from vmstate.trace import TraceEvent, TraceSink
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from vmstate.devices import Bus, Device
+from vmstate.device_tree import Bus, Device
 from vmstate.errors import DeviceNotFoundError, QtreeError
 
 _BUS = re.compile(r"bus: (?P<name>.*)")

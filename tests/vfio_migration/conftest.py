@@ -2,19 +2,19 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from suite.machines import LIMIT, SERIAL, after_the_test
 
-from tests.vfio_migration.support import LIMIT, SERIAL, after_the_test
-from vfio_migration.launchers import WAYS
+from vfio_migration.changes.launchers import THREADS
 from vmstate import Clock, RealClock, VirtualClock
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=THREADS)
 def threads(request: pytest.FixtureRequest) -> str:
     """Each way in which state-change threads come about."""
     return str(request.param)
 
 
-@pytest.fixture(params=(SERIAL, *WAYS))
+@pytest.fixture(params=(SERIAL, *THREADS))
 def mode(request: pytest.FixtureRequest) -> str:
     """Those, and no threads at all."""
     return str(request.param)

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from suite.machines import LIMIT, SMALL, register
+from suite.pair import make_pair
 
-from tests.vfio_migration.live.pair import make_pair
-from tests.vfio_migration.support import LIMIT, SMALL, register
 from vfio_migration import DeviceState, Migration, MigrationStatus, MockDevice
 from vfio_migration.testing import Invariants, our_threads
 from vmstate import BigLockError, Bus, Clock, Device, Machine, RealClock, RunState, VirtualClock, add_device_handler
@@ -145,7 +145,7 @@ def test_ctrl_c_in_the_command_says_that_the_source_runs_again(tmp_path: Path) -
         "    heard.set()\n"
         "    return cancelled\n"
         "MockDevice.set_arc, Migration.cancel = set_arc, note_cancel\n"
-        "from vfio_migration.cli import app\n"
+        "from vfio_migration.cli.main import app\n"
         "app()\n"
     )
     command = [sys.executable, "-c", code, "run", str(scenario), "--runs", "1"]

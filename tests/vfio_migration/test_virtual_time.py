@@ -3,12 +3,12 @@
 import hashlib
 
 import pytest
+from suite.machines import SERIAL
 
-from tests.vfio_migration.support import SERIAL
 from vfio_migration import migrate
-from vfio_migration.runner import run_scenario
-from vfio_migration.scenario import bundled_scenarios, load_scenario
-from vfio_migration.scenario_model import Scenario
+from vfio_migration.scenarios.file import bundled_scenarios, load_scenario
+from vfio_migration.scenarios.model import Scenario
+from vfio_migration.scenarios.runner import run_scenario
 from vmstate import Recorder, VirtualClock
 
 

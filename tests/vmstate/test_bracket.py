@@ -2,8 +2,8 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import pytest
+from suite.handlers import Task, kinds, noting, raising
 
-from tests.vmstate.support import Task, kinds, noting, raising
 from vmstate import Bracket, Bus, Device, HandlerEntry, HandlerList, PassKind, RunState, add_device_handler
 
 Action: TypeAlias = Callable[[], object]

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-
-from tests.vmstate.support import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from suite.handlers import (
     SpyClock,
     Task,
     directly,
@@ -18,6 +19,7 @@ from tests.vmstate.support import (
     returning,
     wait_for,
 )
+
 from vmstate import BigLock, HandlerEntry, HandlerList, NestedNotificationError, PassKind, RunState
 
 RUNNING, PAUSED = RunState.RUNNING, RunState.PAUSED
@@ -580,34 +582,60 @@ class CountingKey(int):
         return super().__gt__(other)
 
 
-@pytest.mark.parametrize("in_a_pass", [False, True])
-def test_e7_adding_and_removing_cost_no_more_than_a_logarithm_of_comparisons(
-    monkeypatch: pytest.MonkeyPatch, in_a_pass: bool
-) -> None:
+@pytest.fixture
+def entries_that_count(monkeypatch: pytest.MonkeyPatch) -> HandlerList:
+    """Entries of which every comparison is counted, 4,096 of them, in order by now."""
     key: Any = HandlerEntry.__dict__["key"]
     counting = property(lambda entry: CountingKey(key.__get__(entry)), key.__set__)
     monkeypatch.setattr(HandlerEntry, "key", counting)
     entries = HandlerList()
-    size, batch = 4096, 32
-    for number in range(size):
-        entries.add(ignore, priority=(number * 1571) % size)
+    for number in range(4096):
+        entries.add(ignore, priority=(number * 1571) % 4096)
     list(entries)
-    counts = []
+    CountingKey.comparisons = 0
+    return entries
 
-    def change() -> None:
-        CountingKey.comparisons = 0
-        for number in range(batch):
-            entries.add(ignore, priority=number * (size // batch) + 7)
-        for entry in [*entries][1 : size : size // batch]:
-            entry.remove()
 
-    if in_a_pass:
-        entries.add(noting([], "", change), priority=-1)
-        entries.add(ignore, priority=size, prepare_cb=lambda _running, _state: None)
-        entries.notify(True, RUNNING)
-    else:
-        change()
-        list(entries)
-    counts.append(CountingKey.comparisons)
-    # Twice: what comes in a pass is sorted into the pass and into the order.
-    assert 0 < counts[0] <= 2 * 2 * batch * (math.log2(size) + 2)
+def change(entries: HandlerList, present: list[HandlerEntry]) -> None:
+    for number in range(32):
+        entries.add(ignore, priority=number * 128 + 7)
+        present[number * 128].remove()
+
+
+def test_e7_adding_and_removing_compare_nothing_and_the_next_pass_merges(entries_that_count: HandlerList) -> None:
+    change(entries_that_count, list(entries_that_count))
+    assert CountingKey.comparisons == 0
+    entries_that_count.notify(True, RUNNING)
+    # One comparison for each entry of the two runs, and a few more where the runs are told apart.
+    assert 0 < CountingKey.comparisons <= 4096 + 2 * 32 * (math.log2(4096) + 2)
+
+
+def test_e7_changes_in_a_pass_are_searched_for(entries_that_count: HandlerList) -> None:
+    present = list(entries_that_count)[1:]
+    entries_that_count.add(noting([], "", lambda: change(entries_that_count, present)), priority=-1)
+    list(entries_that_count)
+    CountingKey.comparisons = 0
+    entries_that_count.notify(True, RUNNING)
+    assert 0 < CountingKey.comparisons <= 2 * 32 * (math.log2(4096) + 4)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans())))
+def test_e2_whatever_came_and_went_the_order_is_that_of_sorting(steps: list[tuple[int, bool]]) -> None:
+    entries, present = HandlerList(), list[HandlerEntry]()
+    for priority, settle in steps:
+        present.append(entries.add(ignore, priority=priority))
+        if priority == 0:
+            present.pop(len(present) // 2).remove()
+        assert len(entries) == len(present)
+        if settle:
+            assert list(entries) == sorted(present, key=lambda entry: entry.priority)
+    assert list(entries) == sorted(present, key=lambda entry: entry.priority)
+
+
+def test_entries_that_come_and_go_between_passes_do_not_pile_up() -> None:
+    entries = HandlerList()
+    for _ in range(10_000):
+        entries.add(ignore).remove()
+    assert len(entries) == 0
+    assert len(entries._added) < 200

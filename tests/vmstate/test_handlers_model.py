@@ -7,8 +7,8 @@ from functools import partial
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite.handlers import Task
 
-from tests.vmstate.support import Task
 from vmstate import HandlerEntry, HandlerList, PassKind, RunState
 
 MOST_ENTRIES = 24  # a program that adds more than that adds nothing more

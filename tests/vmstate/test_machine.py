@@ -3,8 +3,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from suite.handlers import SpyClock, Task, ignore, kinds, raising, returning, wait_for
 
-from tests.vmstate.support import SpyClock, Task, ignore, kinds, raising, returning, wait_for
 from vmstate import (
     BigLockError,
     InvalidTransitionError,

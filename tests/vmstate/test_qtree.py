@@ -4,8 +4,8 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite import DATA
 
-from tests.vmstate.support import DATA
 from vmstate import Bus, DeviceNotFoundError, DeviceTree, QtreeError, parse_qtree
 
 CAPTURES = {name: (DATA / "qemu-11.1.3" / f"{name}.qtree.txt").read_text(encoding="utf-8") for name in ("flat", "host")}

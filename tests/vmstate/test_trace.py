@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 import pytest
+from suite.handlers import Task, ignore, noting, raising, returning
 
-from tests.vmstate.support import Task, ignore, noting, raising, returning
 from vmstate import Machine, PassKind, Recorder, RunState, StructlogSink, TraceEvent, tee
 
 

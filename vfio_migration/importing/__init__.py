@@ -3,4 +3,8 @@
 from vfio_migration.errors import LogImportError
 from vfio_migration.importing.logs import ImportedScenario, import_logs
 
-__all__ = ["ImportedScenario", "LogImportError", "import_logs"]
+__all__ = [
+    "ImportedScenario",
+    "LogImportError",
+    "import_logs",
+]

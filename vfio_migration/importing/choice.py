@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vfio_migration.errors import LogImportError
+from vfio_migration.importing.attempts import LoggedMigration, Window
 from vfio_migration.importing.findings import Findings
-from vfio_migration.importing.migrations import LoggedMigration, Window
-from vfio_migration.importing.reader import SWITCHES, QemuLog
+from vfio_migration.importing.log_reader import SWITCHES, QemuLog
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vfio_migration.errors import LogImportError
+from vfio_migration.importing.attempts import LoggedMigration
 from vfio_migration.importing.findings import UNKNOWN_DEPTH, Findings
-from vfio_migration.importing.migrations import LoggedMigration
 from vmstate import QtreeError, depth_of_priority, parse_qtree
 
 

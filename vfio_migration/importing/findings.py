@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from vfio_migration.states import DeviceState, MigrationFlags
+from vfio_migration.device import DeviceState, MigrationFlags
 
 UNKNOWN_DEPTH = 2  # that of a device on pcie.0
 

@@ -8,20 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vfio_migration.device import DeviceState
 from vfio_migration.errors import LogImportError, ScenarioError
-from vfio_migration.importing.changes import Interval, answered, intervals, note_overlap
+from vfio_migration.importing.attempts import LoggedMigration, Window, logged_migrations
 from vfio_migration.importing.choice import Arrival, arrival_of, chosen_migration
 from vfio_migration.importing.depths import find_depths
-from vfio_migration.importing.devices import find_devices, paired_names
 from vfio_migration.importing.findings import Findings
-from vfio_migration.importing.handlers import find_handlers
-from vfio_migration.importing.migrations import LoggedMigration, Window, logged_migrations
-from vfio_migration.importing.reader import QemuLog, read_log
+from vfio_migration.importing.log_reader import QemuLog, read_log
+from vfio_migration.importing.logged_changes import Interval, answered, intervals, note_overlap
+from vfio_migration.importing.logged_handlers import find_handlers
+from vfio_migration.importing.paired_devices import find_devices, paired_names
 from vfio_migration.importing.scenario_text import scenario_text
 from vfio_migration.importing.transfer import find_transfer
-from vfio_migration.scenario import parse_scenario
-from vfio_migration.scenario_model import Scenario
-from vfio_migration.states import DeviceState
+from vfio_migration.scenarios import Scenario, parse_scenario
 
 _S = DeviceState
 

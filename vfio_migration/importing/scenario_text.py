@@ -5,10 +5,10 @@ from typing import Any
 
 import tomli_w
 
+from vfio_migration.importing.attempts import LoggedMigration
 from vfio_migration.importing.findings import Findings, FoundDevice
-from vfio_migration.importing.migrations import LoggedMigration
 from vfio_migration.plan import PLAIN
-from vfio_migration.scenario_model import ROOT_BUS
+from vfio_migration.scenarios import ROOT_BUS
 
 _STATE_SIZE = 65536  # any will do: with the rate it gives the time
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 
-from vfio_migration.importing.changes import SAVE_BEGIN, intervals
+from vfio_migration.device import DeviceState
+from vfio_migration.importing.attempts import LoggedMigration, Window
 from vfio_migration.importing.findings import Findings
-from vfio_migration.importing.migrations import LoggedMigration, Window
-from vfio_migration.importing.reader import LogEvent
-from vfio_migration.states import DeviceState
+from vfio_migration.importing.log_reader import LogEvent
+from vfio_migration.importing.logged_changes import SAVE_BEGIN, intervals
 
 _SAVE_END = ("vfio_save_complete_precopy", "vfio_save_complete_precopy_thread_end")
 _WORTH_SAYING_NS = 1_000_000

@@ -1,1 +1,12 @@
-"""Live migration of one machine into another: source, destination, and the stream between them."""
+"""A live migration: its two sides, the stream between them, and what steers it."""
+
+from vfio_migration.live.migration import Migration, migrate
+from vfio_migration.live.report import MigrationReport
+from vfio_migration.live.status import MigrationStatus
+
+__all__ = [
+    "Migration",
+    "MigrationReport",
+    "MigrationStatus",
+    "migrate",
+]

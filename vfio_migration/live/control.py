@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from vfio_migration.errors import MigrationCancelledError
 from vfio_migration.live.status import MigrationStatus
-from vmstate import Machine
-from vmstate.log import get_logger
+from vmstate import Machine, get_logger
 
 _CANCELLABLE = (
     MigrationStatus.NONE,

@@ -6,8 +6,7 @@ from vfio_migration.errors import MigrationFailedError, described
 from vfio_migration.live.reply import Reply, ReplyKind, send_reply
 from vfio_migration.live.status import MigrationStatus
 from vfio_migration.live.stream import Header, StreamReader
-from vmstate import Channel, ChannelClosedError, Machine, RunState
-from vmstate.log import get_logger
+from vmstate import Channel, ChannelClosedError, Machine, RunState, get_logger
 
 
 class Destination:

@@ -8,8 +8,7 @@ from vfio_migration.live.destination import Destination
 from vfio_migration.live.reply import ReplyKind, receive_reply
 from vfio_migration.live.status import MigrationStatus
 from vfio_migration.live.stream import Header, StreamWriter
-from vmstate import Channel, ChannelClosedError, Machine, MigrationEvent, RunState
-from vmstate.log import get_logger
+from vmstate import Channel, ChannelClosedError, Machine, MigrationEvent, RunState, get_logger
 
 MAX_PRECOPY_ROUNDS = 30
 

@@ -6,7 +6,7 @@ The format is this project's own, version 1; numbers are big-endian:
     header    8 bytes "VSWMIGR1"; then the run state that the source had before the stop, as a length
               byte and ASCII; a byte that is 1 if the source goes back to `suspended` when started, else 0
     section   byte 1; index of the device, 4 bytes; its id, as 2 bytes of length and UTF-8; the device's
-              part, which says itself where it ends (see `vfio_migration.migration` for QEMU's markers)
+              part, which says itself where it ends (see `vfio_migration.registered` for QEMU's markers)
     end       byte 0; the number of sections, 8 bytes
 
 Header, each section and the end are each followed by 4 bytes of CRC-32 over all bytes of the stream before

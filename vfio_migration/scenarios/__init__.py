@@ -1,1 +1,22 @@
-"""The scenarios that come with the package."""
+"""Machines described in TOML: read, changed, built and run."""
+
+from vfio_migration.scenarios.file import bundled_scenarios, load_scenario, parse_scenario
+from vfio_migration.scenarios.model import ROOT_BUS, Scenario
+from vfio_migration.scenarios.overrides import override
+from vfio_migration.scenarios.runner import MODES, PARTS, ModeResult, Result, Run, run_once, run_scenario
+
+__all__ = [
+    "MODES",
+    "PARTS",
+    "ROOT_BUS",
+    "ModeResult",
+    "Result",
+    "Run",
+    "Scenario",
+    "bundled_scenarios",
+    "load_scenario",
+    "override",
+    "parse_scenario",
+    "run_once",
+    "run_scenario",
+]

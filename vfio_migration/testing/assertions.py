@@ -4,10 +4,9 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from itertools import pairwise, product
 
-from vfio_migration.critical_path import condensed, critical_path
-from vfio_migration.live.report import MigrationReport
+from vfio_migration.live import MigrationReport
+from vfio_migration.recorded import Span, SpanKind, Timeline, build_timeline, condensed, critical_path
 from vfio_migration.testing.sketch import sketch
-from vfio_migration.timeline import Span, SpanKind, Timeline, build_timeline
 from vmstate import Recorder, TraceEvent
 
 Recorded = Timeline | Recorder | Iterable[TraceEvent]

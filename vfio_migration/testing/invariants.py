@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from vfio_migration.live.report import MigrationReport
-from vfio_migration.migration import VFIOMigration
-from vfio_migration.mock import MockDevice
-from vfio_migration.state_change import NAMES
-from vfio_migration.states import DeviceState
+from vfio_migration.changes import NAMES
+from vfio_migration.device import DeviceState, MockDevice
+from vfio_migration.live import MigrationReport
+from vfio_migration.registered import VFIOMigration
 from vmstate import Machine, MonitorEvent, RunState
 
 THREAD_NAMES = (*(f"{name} *" for name in NAMES.values()), "mig/*")

@@ -5,18 +5,13 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from vfio_migration.backend import DeviceBackend
-from vfio_migration.device import VFIODevice
+from vfio_migration.changes import DEFAULT_THREADS, Watchdog
+from vfio_migration.device import DeviceBackend, DeviceState, MockDevice, VFIODevice
 from vfio_migration.errors import DeviceBusyError
-from vfio_migration.launchers import DEFAULT
-from vfio_migration.live.migrate import migrate
-from vfio_migration.live.report import MigrationReport
-from vfio_migration.migration import VFIOMigration
-from vfio_migration.mock import MockDevice
-from vfio_migration.states import DeviceState
+from vfio_migration.live import MigrationReport, migrate
+from vfio_migration.recorded import Timeline, build_timeline
+from vfio_migration.registered import VFIOMigration
 from vfio_migration.testing.invariants import Invariants
-from vfio_migration.timeline import Timeline, build_timeline
-from vfio_migration.watchdog import Watchdog
 from vmstate import (
     Bus,
     Clock,
@@ -87,7 +82,7 @@ class MachineRig:
         stall: Fault | Sequence[Fault] = (),
         parallel: bool = True,
         events: bool = False,
-        threads: str = DEFAULT,
+        threads: str = DEFAULT_THREADS,
         watchdog: Watchdog | None = None,
         backend: Callable[[], DeviceBackend] | None = None,
         **mock: Any,

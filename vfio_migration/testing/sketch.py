@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vfio_migration.timeline import Span, SpanKind
+from vfio_migration.recorded import Span, SpanKind
 
 _WIDTH = 60
 _MOST = 16  # lanes; more do not explain anything

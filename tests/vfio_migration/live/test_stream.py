@@ -7,8 +7,8 @@ from contextlib import suppress
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite.pair import Pair, make_pair
 
-from tests.vfio_migration.live.pair import Pair, make_pair
 from vfio_migration import MigrationStatus, StreamError
 from vfio_migration.live.destination import Destination
 from vfio_migration.live.stream import Header, StreamReader, StreamWriter

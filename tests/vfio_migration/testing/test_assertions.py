@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from vfio_migration.recorded.timeline import build_timeline
 from vfio_migration.testing import (
     MachineRig,
     PairRig,
@@ -11,7 +12,6 @@ from vfio_migration.testing import (
     assert_overlap,
     assert_switchover_under,
 )
-from vfio_migration.timeline import build_timeline
 
 
 @pytest.fixture

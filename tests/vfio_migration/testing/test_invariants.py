@@ -1,9 +1,9 @@
 from typing import Any
 
 import pytest
+from suite.machines import register
+from suite.pair import Pair, make_pair
 
-from tests.vfio_migration.live.pair import Pair, make_pair
-from tests.vfio_migration.support import register
 from vfio_migration import DeviceState, MigrationReport, MigrationStatus, MockDevice
 from vfio_migration.testing import (
     Invariants,

@@ -1,0 +1,197 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from suite.machines import S
+from typer.testing import CliRunner
+
+from vfio_migration.cli.main import app
+from vfio_migration.device.state_machine import ALL_FLAGS, MigrationFlags
+from vfio_migration.errors import ScenarioError
+from vfio_migration.scenarios.file import load_scenario, parse_scenario
+from vfio_migration.scenarios.model import DeviceSpec, Scenario
+from vfio_migration.scenarios.overrides import override, parse_override
+from vfio_migration.scenarios.runner import run_once
+from vmstate import VirtualClock
+
+TEXT = """
+[tree]
+devices = [
+    { bus = "main-system-bus", id = "vf0" },
+    { bus = "main-system-bus", id = "vf1" },
+    { bus = "main-system-bus", id = "0000:01.0" },
+    { bus = "main-system-bus", id = "disk" },
+]
+
+[[vfio]]
+devices = "vf*"
+latency = { default = 0.010, STOP_COPY = 0.020, "PRE_COPY_P2P -> STOP_COPY" = 0.030 }
+
+[[vfio]]
+devices = "0000*"
+
+[[handlers]]
+devices = "disk"
+stop = 0.5
+
+[[handlers]]
+priority = 0
+name = "timers"
+"""
+
+
+def scenario(more: str = "") -> Scenario:
+    return parse_scenario(TEXT + more, Path("small.toml"))
+
+
+def device(name: str, *texts: str) -> DeviceSpec:
+    return next(spec for spec in override(scenario(), texts).devices if spec.id == name)
+
+
+def test_without_overrides_the_scenario_is_the_same() -> None:
+    assert override(scenario(), []) == scenario()
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("vf0.parallel=false", {"parallel": False}),
+        ("vf0 . parallel = false", {"parallel": False}),
+        ("vf[01].threads=parked", {"threads": "parked"}),
+        ('vf0.threads="parked"', {"threads": "parked"}),
+        ("*.events=true", {"events": True}),
+        ("vf0.state_size=7", {"state_size": 7}),
+        ("vf0.rate=5e6", {"rate": 5e6}),
+        ("vf0.precopy_size=0", {"precopy_size": 0}),
+        ("vf0.precopy_dirty=[3, 2, 1]", {"precopy_dirty": (3, 2, 1)}),
+    ],
+)
+def test_a_key_of_a_device_gets_another_value_and_nothing_else_changes(text: str, values: dict[str, object]) -> None:
+    changes: dict[str, object] = {**values}
+    assert device("vf0", text.replace(" . ", ".")) == replace(device("vf0"), **changes)  # type: ignore[arg-type]
+
+
+def test_only_devices_that_the_pattern_matches_change() -> None:
+    before, after = scenario(), override(scenario(), ["vf1.parallel=false"])
+    assert [spec.parallel for spec in after.devices] == [True, False, True]
+    assert after.devices[0] == before.devices[0]
+    assert after.handlers == before.handlers
+
+
+def test_a_pattern_may_hold_dots() -> None:
+    assert not device("0000:01.0", "0000:01.0.parallel=false").parallel
+    assert device("0000:01.0", "0000:01.0.latency.STOP=1").latency[S.RUNNING_P2P, S.STOP] == 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "stop_copy", "from_stop", "stop"),
+    [
+        ([], 0.03, 0.02, 0.01),
+        (["vf0.latency.PRE_COPY_P2P->STOP_COPY=0.5"], 0.5, 0.02, 0.01),
+        (["vf0.latency.PRE_COPY_P2P -> STOP_COPY = 0.5"], 0.5, 0.02, 0.01),
+        (["vf0.latency.STOP_COPY=0.5"], 0.5, 0.5, 0.01),
+        (["vf0.latency.default=0.5"], 0.5, 0.5, 0.5),
+        (["vf0.latency.default=0.5", "vf0.latency.STOP=1"], 0.5, 0.5, 1),
+        (["vf0.latency.STOP=1", "vf0.latency.default=0.5"], 0.5, 0.5, 0.5),
+        (["vf0.latency.STOP_COPY=0.5", "vf0.latency.STOP -> STOP_COPY=1"], 0.5, 1, 0.01),
+    ],
+)
+def test_a_latency_counts_for_all_that_its_name_covers(
+    texts: list[str], stop_copy: float, from_stop: float, stop: float
+) -> None:
+    latency = device("vf0", *texts).latency
+    assert latency[S.PRE_COPY_P2P, S.STOP_COPY] == stop_copy
+    assert latency[S.STOP, S.STOP_COPY] == from_stop
+    assert latency[S.RESUMING, S.STOP] == stop
+
+
+def test_a_feature_that_is_switched_off_takes_its_arcs_along() -> None:
+    spec = device("vf0", "vf0.precopy=false")
+    assert spec.flags == ALL_FLAGS & ~MigrationFlags.PRE_COPY
+    assert (S.PRE_COPY_P2P, S.STOP_COPY) not in spec.latency
+    assert spec.latency[S.STOP, S.STOP_COPY] == 0.02
+    assert device("vf0", "vf0.precopy=false", "vf0.precopy=true").flags == ALL_FLAGS
+
+
+def test_a_handler_is_found_by_its_name() -> None:
+    disk, timers = override(
+        scenario(), ["disk.stop=0.1", "t*.start=2", "*.prepare_stop=3", "*.prepare_start=0.5"]
+    ).handlers
+    assert (disk.stop_s, disk.start_s, disk.prepare_stop_s, disk.prepare_start_s) == (0.1, 0.0, 3, 0.5)
+    assert (timers.stop_s, timers.start_s) == (0.0, 2)
+
+
+def test_an_overridden_scenario_runs() -> None:
+    changed = override(load_scenario("vfs"), ["vf*.latency.STOP_COPY=0.02", "vf1.parallel=false"])
+    run = run_once(changed, VirtualClock())
+    assert run.completed
+    assert run.report.switchover_s == pytest.approx(changed.plan().bounds.mechanism_s, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("vf0", ["expected PATTERN.KEY=VALUE", "such as"]),
+        ("vf0=1", ["expected PATTERN.KEY=VALUE"]),
+        (".parallel=true", ["expected PATTERN.KEY=VALUE"]),
+        ("vf0.=true", ["expected PATTERN.KEY=VALUE"]),
+        ("vf0.parallel=", ["expected PATTERN.KEY=VALUE"]),
+        ("vf0.paralel=true", ["no key 'paralel'", "parallel", "latency.STATE", "prepare_stop"]),
+        ("vf0.latency=1", ["no key 'latency'", "latency.STATE"]),
+        ("vf0.seed=1", ["no key 'seed'"]),
+        ("gpu*.parallel=true", ["id of a VFIO device", "'gpu*'", "vf0, vf1, 0000:01.0"]),
+        ("vf0.stop=1", ["name of an ordinary handler", "'vf0'", "disk, timers"]),
+        ("disk.parallel=true", ["id of a VFIO device", "'disk'"]),
+        ("vf0.parallel=1", ["vf0.parallel", "expected `bool`"]),
+        ("vf0.parallel=False", ["vf0.parallel", "expected `bool`"]),
+        ("vf0.threads=green", ["vf0.threads", "'green'"]),
+        ("vf0.rate=0", ["vf0.rate", "more than 0"]),
+        ("vf0.rate=fast", ["vf0.rate", "expected `float"]),
+        ("vf0.state_size=-1", ["vf0.state_size", "0 or more"]),
+        ("vf0.latency.STOP=-1", ["vf0.latency.'STOP'", "0 or more", "-1"]),
+        ("vf0.latency.STOP=20ms", ["vf0.latency.'STOP'", "expected seconds", "'20ms'"]),
+        ("vf0.latency.STOP=1\nx=2", ["'STOP=1\\nx'", "expected 'default', a state"]),
+        ("vf0.latency.STOPPED=1", ["vf0.latency.'STOPPED'", "states: ", "RUNNING_P2P"]),
+        ("vf0.latency.STOP->RESUMED=1", ["'STOP -> RESUMED'", "an arc of this device such as"]),
+        ("disk.stop=x", ["disk.stop", "expected seconds", "'x'"]),
+        ("disk.stop=" + "9" * 5000, ["disk.stop", "expected seconds"]),
+        ("vf0.p2p=false", ["more than one device", "p2p", "vf0"]),
+    ],
+)
+def test_an_override_that_cannot_be_used_says_which_where_and_what_is_expected(text: str, words: list[str]) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        override(scenario(), [text])
+    message = str(caught.value)
+    assert message.startswith("small: ")
+    assert repr(text)[1:-1] in message
+    assert [word for word in words if word not in message] == []
+
+
+def test_a_fault_that_makes_no_sense_any_more_is_refused() -> None:
+    faults = '[[faults]]\ndevice = "vf0"\nat = "PRE_COPY -> PRE_COPY_P2P"\n'
+    with pytest.raises(ScenarioError, match=r"faults\[0\]"):
+        override(scenario(faults), ["vf0.precopy=false"])
+
+
+def test_what_is_taken_apart_says_what_it_was() -> None:
+    each = parse_override("vf*.latency.RESUMING->STOP=0.5")
+    assert (each.pattern, each.key, each.value) == ("vf*", "latency.RESUMING -> STOP", 0.5)
+
+
+def test_many_names_are_not_all_listed() -> None:
+    devices = ", ".join(f'{{ bus = "main-system-bus", id = "vf{number}" }}' for number in range(100))
+    many = parse_scenario(f'[tree]\ndevices = [{devices}]\n[[vfio]]\ndevices = "vf*"\n', Path("many.toml"))
+    with pytest.raises(ScenarioError, match=r"vf19, \.\.\.$"):
+        override(many, ["x.parallel=true"])
+
+
+@pytest.mark.parametrize("command", [["run", "--virtual", "--runs", "1"], ["predict"]])
+def test_the_command_line_takes_overrides_and_says_what_is_wrong_with_them(command: list[str]) -> None:
+    result = CliRunner().invoke(app, [*command, "vfs", "--set", "vf*.rate=1e9", "--set", "vf*.latency.STOP_COPY=0.5"])
+    assert result.exit_code == 0
+    assert "670.3 ms" in result.stdout
+    result = CliRunner().invoke(app, [*command, "vfs", "--set", "gpu.rate=1"])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: vfs: 'gpu.rate=1': expected")

@@ -1,0 +1,5 @@
+"""The commands."""
+
+from vfio_migration.cli.main import app
+
+__all__ = ["app"]

@@ -1,0 +1,54 @@
+"""What drives a device: the protocol between the migration code and whatever stands for the hardware."""
+
+from typing import Protocol
+
+from vfio_migration.device.state_machine import DeviceState, MigrationFlags
+from vmstate import Clock
+
+
+class DeviceBackend(Protocol):
+    """
+    A device that can migrate, as the kernel's driver would show it.
+
+    Failures are raised as OSError; the device then stays in the state that it was in, or is in ERROR.
+    One thing at a time is asked of a device, but from changing threads. Waits go through the clock that
+    `bind` gives.
+    """
+
+    @property
+    def flags(self) -> MigrationFlags:
+        """What the device can do; does not change."""
+        ...
+
+    @property
+    def state(self) -> DeviceState:
+        """The state that the device is in."""
+        ...
+
+    def bind(self, clock: Clock) -> None:
+        """Become part of a machine; raises if the backend is part of one already."""
+        ...
+
+    def unbind(self) -> None:
+        """Be taken away from the machine."""
+        ...
+
+    def set_arc(self, target: DeviceState) -> None:
+        """Go to a state that is one arc away; returns when the device is there."""
+        ...
+
+    def pending(self) -> int:
+        """Say how many bytes pre-copy could read now."""
+        ...
+
+    def read(self, size: int) -> bytes:
+        """Give up to `size` bytes of state; b"" if there are no more (in PRE_COPY: no more now)."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Take bytes of state, in RESUMING."""
+        ...
+
+    def reset(self) -> None:
+        """Bring the device to RUNNING from wherever it is, with its state lost."""
+        ...

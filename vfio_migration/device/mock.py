@@ -1,0 +1,447 @@
+"""
+A device without hardware: it waits for each arc, has state of a given size, and fails when told to.
+
+Its state is a sequence of blocks, closed by a digest of the whole, so that the device that loads it
+notices what a real one's firmware would notice: state that is incomplete or was altered.
+"""
+
+import errno as errno_codes
+import hashlib
+import os
+import random
+import struct
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from vfio_migration.device.mock_faults import DataFault, Fault, FaultPlan
+from vfio_migration.device.state_machine import ALL_FLAGS, DeviceState, MigrationFlags, is_arc, transition_path
+from vfio_migration.errors import BlockedTransitionError
+from vmstate import NS_PER_SECOND, Clock, Event, RealClock, RegistrationError, seconds_to_ns
+
+Arc = tuple[DeviceState, DeviceState]
+_S = DeviceState
+_SAVING = (_S.PRE_COPY, _S.PRE_COPY_P2P, _S.STOP_COPY)
+_BLOCK, _END = 1, 2
+_HEADER = struct.Struct(">BQI")  # kind, offset (of the end: the whole size), length of what follows
+_BLOCK_SIZE = 16 * 1024
+
+
+class MockDevice:
+    """
+    A `DeviceBackend` that waits through its machine's clock where hardware would work.
+
+    `latency` is what every arc takes, in seconds, or a table of them by (from, to), other arcs taking none.
+    `state_size` bytes of state are left when pre-copy is over; a device with pre-copy has `precopy_size`
+    more, which it sends before, and dirties `precopy_dirty` bytes of them, one number for each round.
+    Reading takes size / `rate` (bytes per second; None: no time); writing takes none. The state's bytes
+    follow from `seed`.
+
+    Raises:
+        ValueError: a size, a rate or a latency is negative or no number, or an arc is none that a device takes.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        flags: MigrationFlags = ALL_FLAGS,
+        latency: float | Mapping[Arc, float] = 0.0,
+        state_size: int = 65536,
+        rate: float | None = None,
+        seed: int = 0,
+        precopy_size: int = 4096,
+        precopy_dirty: Sequence[int] = (2048, 1024),
+    ) -> None:
+        self._flags = MigrationFlags(flags) | MigrationFlags.STOP_COPY
+        self._latency_ns, self._other_latency_ns = _checked_latency(latency, self._flags)
+        if min(state_size, precopy_size, *precopy_dirty, 0) < 0:
+            raise ValueError("sizes of state are in bytes and not negative")
+        if rate is not None and not rate > 0:
+            raise ValueError(f"rate is in bytes per second and more than 0, or None; got {rate!r}")
+        self._rate = rate
+        self._random = random.Random(seed)  # noqa: S311 - test data
+        self._warm_size = precopy_size if MigrationFlags.PRE_COPY in self._flags else 0
+        self._size = self._warm_size + state_size
+        self._precopy_dirty = tuple(min(size, self._warm_size) for size in precopy_dirty)
+        self._bound = False
+        self._clock: Clock = RealClock()
+        # The thread that drives the device and those that arrange faults or look at it share what follows.
+        self._lock = threading.Lock()
+        self._state = DeviceState.RUNNING
+        self._memory: bytearray | None = None  # made when first needed
+        self._outbox: deque[tuple[bytes, int]] = deque()  # encoded records, and how many bytes they carry
+        self._dirty_rounds: deque[int] = deque()
+        self._reading_since: int | None = None  # ns; with the bytes read since, says how long a read waits
+        self._bytes_read = 0
+        self._inbox = bytearray()
+        self._loading: bytearray | None = None
+        self._loaded_digest: bytes | None = None
+        self._stalled: Event | None = None  # raised by release()
+        self._resets = 0  # an arc that a reset has overtaken changes nothing any more
+        self._faults = FaultPlan()
+
+    @property
+    def flags(self) -> MigrationFlags:
+        """What the device can do."""
+        return self._flags
+
+    @property
+    def state(self) -> DeviceState:
+        """The state that the device is in."""
+        return self._state
+
+    @property
+    def state_hash(self) -> str:
+        """SHA-256 of the device's whole state, for comparing source and destination."""
+        with self._lock:
+            return hashlib.sha256(self._content()).hexdigest()
+
+    def arc_latency(self, current: DeviceState, target: DeviceState) -> float:
+        """Give the seconds that an arc takes."""
+        return self._latency_ns.get((current, target), self._other_latency_ns) / NS_PER_SECOND
+
+    def fail(
+        self,
+        current: DeviceState,
+        target: DeviceState,
+        *,
+        errno: int = errno_codes.EIO,
+        times: int = 1,
+        probability: float | None = None,
+        seed: int = 0,
+        into_error: bool = False,
+    ) -> None:
+        """
+        Have an arc fail the next `times` times, after its latency; the device stays where it was.
+
+        With a `probability` it fails each time with that probability instead, as `seed` says. `into_error`: the
+        device is left in ERROR, from which only a reset leads.
+
+        Raises:
+            ValueError: it is not an arc of this device, or it is to fail less than once.
+
+        """
+        arc = self._checked_arc(current, target)
+        self._faults.arrange(arc, Fault(errno, times, probability, seed, into_error=into_error))
+
+    def stall(self, current: DeviceState, target: DeviceState, *, seconds: float | None = None, times: int = 1) -> None:
+        """
+        Have an arc take longer the next `times` times: by so many seconds, or until `release`.
+
+        Raises:
+            ValueError: it is not an arc of this device, or no time.
+
+        """
+        arc = self._checked_arc(current, target)
+        if seconds is not None:
+            seconds_to_ns(seconds)
+        self._faults.arrange(arc, Fault(None, times, stall=True, stall_s=seconds))
+
+    def release(self) -> None:
+        """Let an arc go on that stalls now; does nothing if none does."""
+        with self._lock:
+            stalled = self._stalled
+        if stalled is not None:
+            stalled.set()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether an arc stalls now until it is released."""
+        with self._lock:
+            return self._stalled is not None
+
+    def fail_reset(self, *, times: int = 1, errno: int = errno_codes.EIO) -> None:
+        """Have the next resets fail: the device is lost then."""
+        self._faults.arrange("reset", Fault(errno, times))
+
+    def fail_read(
+        self,
+        fault: DataFault = DataFault.ERROR,
+        *,
+        errno: int = errno_codes.EIO,
+        times: int = 1,
+        probability: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Have the next reads in STOP_COPY go wrong: fail, be short, be altered, or be the last, too early."""
+        self._faults.arrange("read", Fault(errno, times, probability, seed, data=fault))
+
+    def fail_write(
+        self,
+        fault: DataFault = DataFault.ERROR,
+        *,
+        errno: int = errno_codes.EIO,
+        times: int = 1,
+        probability: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        """
+        Have the next writes of state go wrong: fail, be altered, or be lost (CUT).
+
+        Raises:
+            ValueError: a write cannot be short.
+
+        """
+        if fault is DataFault.SHORT:
+            raise ValueError("a write takes all bytes or fails: choose ERROR, ALTERED or CUT")
+        self._faults.arrange("write", Fault(errno, times, probability, seed, data=fault))
+
+    def heal(self) -> None:
+        """Forget all faults that were not met yet; an arc that stalls goes on stalling."""
+        self._faults.clear()
+
+    # What the migration code calls (`DeviceBackend`):
+
+    def bind(self, clock: Clock) -> None:
+        """Wait through this clock from now on."""
+        if self._bound:
+            raise RegistrationError("this backend drives a device of a machine already: make one for each")
+        self._bound = True
+        self._clock = clock
+
+    def unbind(self) -> None:
+        """Be free for another machine; an arc that is under way then changes nothing any more."""
+        with self._lock:
+            self._resets += 1
+        self._bound = False
+
+    def set_arc(self, target: DeviceState) -> None:
+        """Work for as long as the arc takes, then be there, or fail as arranged; EINVAL if it is not one arc."""
+        arc = (self._state, target)
+        if len(transition_path(*arc, self._flags)) != 1:
+            raise OSError(errno_codes.EINVAL, f"{arc[0].name} to {target.name} is not one arc")
+        until = self._clock.now() + self._latency_ns.get(arc, self._other_latency_ns)
+        with self._lock:
+            resets = self._resets
+            refusal = self._refusal() if arc[0] is _S.RESUMING else None
+        self._sleep_until(until)
+        fault = self._faults.meet(arc)
+        while fault is not None and fault.stall:
+            self._stall(fault, arc)
+            fault = self._faults.meet(arc)
+        with self._lock:
+            if self._resets != resets:
+                raise OSError(errno_codes.ENODEV, f"{arc[0].name} to {target.name}: the device was reset meanwhile")
+            if fault is not None:
+                if fault.into_error:
+                    self._state = _S.ERROR
+                raise _os_error(fault.errno, f"{arc[0].name} to {target.name}")
+            if refusal is not None:
+                raise OSError(errno_codes.EINVAL, refusal)
+            self._enter(*arc)
+            self._state = target
+
+    def pending(self) -> int:
+        """Count the bytes that pre-copy could read now."""
+        with self._lock:
+            return sum(size for _, size in self._outbox)
+
+    def read(self, size: int) -> bytes:
+        """Give the next bytes, after the time that they take."""
+        with self._lock:
+            if self._state not in _SAVING:
+                raise OSError(errno_codes.EINVAL, f"no state to read in {self._state.name}")
+            if self._reading_since is None:
+                self._reading_since = self._clock.now()
+                if self._state is _S.STOP_COPY:
+                    self._outbox.append((self._end_record(), 0))
+            if not self._outbox:
+                return b""
+            record, carried = self._next_record(size)
+            self._bytes_read += carried
+            until = self._reading_since + self._reading_ns(self._bytes_read)
+        self._sleep_until(until)
+        with self._lock:
+            if not self._outbox and self._dirty_rounds and self._state is not _S.STOP_COPY:
+                self._dirty(self._dirty_rounds.popleft())
+        return record
+
+    def write(self, data: bytes) -> None:
+        """Take bytes; a malformed record is EINVAL."""
+        with self._lock:
+            if self._state is not _S.RESUMING:
+                raise OSError(errno_codes.EINVAL, f"no state to write in {self._state.name}")
+            if self._loading is None:  # from now on, what is loaded must be complete
+                self._loading = bytearray()
+            fault = self._faults.meet("write")
+            if fault is not None:
+                if fault.data is DataFault.ERROR:
+                    raise _os_error(fault.errno, "writing the state")
+                data = b"" if fault.data is DataFault.CUT else _altered(data)
+            self._inbox += data
+            while len(self._inbox) >= _HEADER.size:
+                kind, offset, length = _HEADER.unpack_from(self._inbox)
+                if len(self._inbox) < _HEADER.size + length:
+                    break
+                body = bytes(self._inbox[_HEADER.size : _HEADER.size + length])
+                del self._inbox[: _HEADER.size + length]
+                self._load(kind, offset, body)
+
+    def _stall(self, fault: Fault, arc: Arc) -> None:
+        if fault.stall_s is not None:
+            self._clock.sleep(fault.stall_s)
+            return
+        name = f"the release of a device that stalls in {arc[0].name} to {arc[1].name}"
+        released = self._clock.event(name, outside=True)
+        with self._lock:
+            self._stalled = released
+        try:
+            released.wait()
+        finally:
+            with self._lock:
+                self._stalled = None
+
+    def _sleep_until(self, time_ns: int) -> None:
+        """Sleep to a moment rather than for a time, so that the work done meanwhile does not add to it."""
+        wait_ns = time_ns - self._clock.now()
+        if wait_ns > 0:
+            self._clock.sleep(wait_ns / NS_PER_SECOND)
+
+    def reset(self) -> None:
+        """Be RUNNING, with an empty state."""
+        fault = self._faults.meet("reset")
+        if fault is not None:
+            raise _os_error(fault.errno, "resetting the device")
+        with self._lock:
+            self._resets += 1
+            self._state = DeviceState.RUNNING
+            self._memory = bytearray(self._size)
+            self._forget_transfer()
+
+    # Below, the lock is held.
+
+    def _enter(self, current: DeviceState, target: DeviceState) -> None:
+        if target in (_S.PRE_COPY, _S.PRE_COPY_P2P) and current not in _SAVING:
+            self._forget_transfer()
+            self._outbox.extend(self._blocks(0, self._warm_size))
+            self._dirty_rounds.extend(self._precopy_dirty)
+            self._start_reading()
+        elif target is _S.STOP_COPY:
+            if current not in _SAVING:
+                self._forget_transfer()
+                self._outbox.extend(self._blocks(0, self._size))
+            else:
+                self._outbox.extend(self._blocks(self._warm_size, self._size))
+            self._dirty_rounds.clear()
+            self._start_reading()
+        elif target is _S.RESUMING:
+            self._forget_transfer()
+        elif current is _S.RESUMING and self._loading is not None:
+            self._memory = self._loading
+            self._size = len(self._memory)
+            self._warm_size = min(self._warm_size, self._size)
+            self._forget_transfer()
+
+    def _refusal(self) -> str | None:
+        """Say why what was loaded cannot be used; None if it can, or if nothing was loaded."""
+        if self._loading is None:
+            return None
+        if self._loaded_digest is None or self._inbox:
+            return "the state that was loaded is incomplete"
+        if hashlib.sha256(self._loading).digest() != self._loaded_digest:
+            return "the state that was loaded was altered on its way"
+        return None
+
+    def _end_record(self) -> bytes:
+        content = self._content()
+        digest = hashlib.sha256(content).digest()
+        return _HEADER.pack(_END, len(content), len(digest)) + digest
+
+    def _load(self, kind: int, offset: int, body: bytes) -> None:
+        assert self._loading is not None  # noqa: S101 - write() has made it
+        if kind == _BLOCK and len(body) <= _BLOCK_SIZE and self._loaded_digest is None:
+            if offset > len(self._loading):
+                raise OSError(errno_codes.EINVAL, f"the state leaves a gap before its byte {offset}")
+            self._loading[offset : offset + len(body)] = body
+        elif kind == _END and self._loaded_digest is None and offset == len(self._loading):
+            self._loaded_digest = body
+        else:
+            raise OSError(errno_codes.EINVAL, "the state holds a record that no device wrote")
+
+    def _content(self) -> bytearray:
+        if self._memory is None:
+            self._memory = bytearray(self._random.randbytes(self._size))
+        return self._memory
+
+    def _blocks(self, start: int, end: int) -> list[tuple[bytes, int]]:
+        content = self._content()
+        blocks = []
+        for offset in range(start, end, _BLOCK_SIZE):
+            body = bytes(content[offset : min(offset + _BLOCK_SIZE, end)])
+            blocks.append((_HEADER.pack(_BLOCK, offset, len(body)) + body, len(body)))
+        return blocks
+
+    def _dirty(self, size: int) -> None:
+        """Change the first bytes, as a guest does that goes on running, so that they must be sent again."""
+        size = min(size, self._size)
+        self._content()[:size] = self._random.randbytes(size)
+        self._outbox.extend(self._blocks(0, size))
+        self._start_reading()
+
+    def _next_record(self, size: int) -> tuple[bytes, int]:
+        """Give the next bytes to be read and how many of the state's they carry, as far as no fault is met."""
+        fault = self._faults.meet("read") if self._state is _S.STOP_COPY else None
+        wrong = fault.data if fault is not None else None
+        if fault is not None and wrong is DataFault.ERROR:
+            raise _os_error(fault.errno, "reading the state")
+        record, carried = self._outbox.popleft()
+        if wrong is DataFault.CUT:
+            self._outbox.clear()
+            return record[: len(record) // 2], carried
+        if wrong is DataFault.SHORT:
+            size = max(1, min(size, len(record)) // 2)
+        if len(record) > size:
+            self._outbox.appendleft((record[size:], 0))
+        record = record[:size]
+        return (_altered(record) if wrong is DataFault.ALTERED else record), carried
+
+    def _start_reading(self) -> None:
+        """Have the time that reading takes begin with the next read."""
+        self._reading_since = None
+        self._bytes_read = 0
+
+    def _reading_ns(self, size: int) -> int:
+        return 0 if self._rate is None else seconds_to_ns(size / self._rate)
+
+    def _forget_transfer(self) -> None:
+        self._outbox.clear()
+        self._dirty_rounds.clear()
+        self._inbox.clear()
+        self._loading = None
+        self._loaded_digest = None
+
+    def _checked_arc(self, current: DeviceState, target: DeviceState) -> Arc:
+        try:
+            path = transition_path(current, target, self._flags)
+        except BlockedTransitionError as error:
+            raise ValueError(f"no arc of this device: {error.strerror}") from error
+        if len(path) != 1:
+            way = ", ".join(state.name for state in path) or "nowhere"
+            raise ValueError(
+                f"{DeviceState(current).name} to {DeviceState(target).name} is not one arc of this device: "
+                f"it goes to {way}"
+            )
+        return DeviceState(current), DeviceState(target)
+
+
+def _checked_latency(latency: float | Mapping[Arc, float], flags: MigrationFlags) -> tuple[dict[Arc, int], int]:
+    """Give the nanoseconds of each arc that has its own latency, and of all others."""
+    if not isinstance(latency, Mapping):
+        return {}, seconds_to_ns(latency)
+    table = {(DeviceState(arc[0]), DeviceState(arc[1])): seconds_to_ns(seconds) for arc, seconds in latency.items()}
+    for current, target in table:
+        if not any(is_arc(current, target, each) for each in (ALL_FLAGS, flags)):
+            raise ValueError(f"latency: no device has an arc {current.name} -> {target.name}")
+    return table, 0
+
+
+def _os_error(code: int | None, what: str) -> OSError:
+    code = errno_codes.EIO if code is None else code
+    return OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def _altered(data: bytes) -> bytes:
+    """Change one byte in the middle."""
+    place = len(data) // 2
+    return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :] if data else data

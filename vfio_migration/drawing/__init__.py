@@ -1,0 +1,14 @@
+"""What is shown to people: in a terminal, on a page, as a picture."""
+
+from vfio_migration.drawing.page import html_page
+from vfio_migration.drawing.picture import check_plot, write_plot
+from vfio_migration.drawing.prediction_terminal import print_prediction
+from vfio_migration.drawing.terminal import print_result
+
+__all__ = [
+    "check_plot",
+    "html_page",
+    "print_prediction",
+    "print_result",
+    "write_plot",
+]

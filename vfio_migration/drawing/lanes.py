@@ -1,0 +1,192 @@
+"""What is drawn of a switchover, whatever draws it: spans with their marks, in lanes, on a common axis."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+from vfio_migration.naming import natural
+from vfio_migration.recorded import Span, SpanKind, Timeline
+from vfio_migration.scenarios import MODES, ModeResult, Result
+
+# What a span may be marked as, and in which words that is explained.
+LEGEND = (
+    ("p2p", "to *_P2P (prepare)"),
+    ("change", "to STOP_COPY, STOP or RUNNING (main)"),
+    ("save", "state transferred"),
+    ("load", "loaded state takes effect"),
+    ("handler", "ordinary handlers"),
+)
+PLAIN = -1  # the depth of plain priorities: before all others
+NOT_REACHED = "the switchover was not reached, nothing to draw"
+_SHORTEST_S = 0.0001  # handlers that take less are not worth a mark
+_LONGEST_NAME = 24
+_MOST_TICKS = 8
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What one device does, or (`name` empty) the ordinary handlers of one depth; depth PLAIN: a plain priority."""
+
+    depth: int
+    name: str
+    spans: tuple[Span, ...]
+
+    @property
+    def depth_label(self) -> str:
+        """The depth in words."""
+        return "plain" if self.depth == PLAIN else f"depth {self.depth}"
+
+    @property
+    def label(self) -> str:
+        """Whose lane it is; the middle of a very long name is left out, and what cannot be printed is replaced."""
+        return shortened(printable(self.name)) or "handlers"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One mode's switchover: its lanes (none if it was not reached) and when it began."""
+
+    mode: str
+    timeline: Timeline
+    lanes: tuple[Lane, ...]
+    start_ns: int
+    total_ns: int
+    switchover_s: float | None
+
+    @property
+    def heading(self) -> str:
+        """The mode and what its switchover took."""
+        return f"{self.mode}: {f'switchover {ms(self.switchover_s)}' if self.lanes else NOT_REACHED}"
+
+    @property
+    def depths(self) -> tuple[tuple[Lane, ...], ...]:
+        """The lanes, those of a depth together."""
+        return tuple(tuple(group) for _, group in groupby(self.lanes, key=lambda lane: lane.depth))
+
+    def begins_s(self, span: Span) -> float:
+        """Give how long after the switchover's beginning a span began, in seconds."""
+        return (span.start_ns - self.start_ns) / 1e9
+
+
+@dataclass(frozen=True)
+class BoundLine:
+    """One of the three bounds: where it lies, and what it says."""
+
+    key: str
+    meaning: str
+    seconds: float
+
+    @property
+    def label(self) -> str:
+        """The line's label."""
+        return f"{self.meaning}: {ms(self.seconds)}"
+
+
+def drawn(timeline: Timeline) -> list[Span]:
+    """Give the spans worth drawing: the handlers of a VFIO device show as the arcs that run in them."""
+    spans = timeline.switchover()
+    devices = {span.name for span in spans if span.kind is SpanKind.ARC}
+    return [
+        span
+        for span in spans
+        if (span.kind in (SpanKind.ARC, SpanKind.SAVE) and span.seconds > 0)
+        or (span.kind is SpanKind.HANDLER and span.name not in devices and span.seconds >= _SHORTEST_S)
+    ]
+
+
+def mark(span: Span) -> str:
+    """Give the key of `LEGEND` for a span that is drawn."""
+    if span.kind is SpanKind.SAVE:
+        return "save"
+    if span.kind is SpanKind.HANDLER:
+        return "handler"
+    current, _, target = span.detail.partition(" -> ")
+    return "p2p" if target.endswith("_P2P") else "load" if current == "RESUMING" else "change"
+
+
+def lanes(spans: Iterable[Span]) -> list[Lane]:
+    """Sort spans into lanes: by depth, plain priorities first, then by name, vf2 before vf10."""
+    spans = list(spans)
+    depths = {span.name: span.depth for span in spans if span.kind is SpanKind.ARC}
+    found: dict[tuple[int, bool, str], list[Span]] = {}
+    for span in spans:
+        if span.kind is SpanKind.HANDLER:
+            key = (PLAIN if span.depth is None else span.depth, False, "")
+        else:
+            key = (depths.get(span.name) or 0, True, span.name)
+        found.setdefault(key, []).append(span)
+    in_order = sorted(found.items(), key=lambda each: (each[0][:2], natural(each[0][2])))
+    return [Lane(depth, name, tuple(lane)) for (depth, _, name), lane in in_order]
+
+
+def panels(result: Result) -> tuple[Panel, ...]:
+    """Give each mode's run that is nearest to the median, serial above parallel."""
+    return tuple(_panel(name, result.modes[name]) for name in MODES if name in result.modes)
+
+
+def axis_end_s(result: Result) -> float:
+    """Give where the common axis ends: at the longest switchover that is drawn, in seconds; more than 0."""
+    drawn_s = [panel.total_ns / 1e9 for panel in panels(result) if panel.lanes]
+    return max(drawn_s, default=result.bounds.serial_s) or 1e-9
+
+
+def bound_lines(result: Result) -> tuple[BoundLine, ...]:
+    """Give the bounds from the lowest to the highest."""
+    bounds = result.bounds
+    lines = (
+        BoundLine("ideal_s", "bound, if depths overlapped", bounds.ideal_s),
+        BoundLine("mechanism_s", "bound, this mechanism", bounds.mechanism_s),
+        BoundLine("serial_s", "bound, everything in turn", bounds.serial_s),
+    )
+    return tuple(sorted(lines, key=lambda line: line.seconds))
+
+
+def ticks_s(end_s: float) -> tuple[float, ...]:
+    """Give round numbers of seconds from 0 to the axis' end, not too many."""
+    step = 10.0**-9
+    while True:
+        for factor in (1, 2, 5):
+            if end_s / (step * factor) <= _MOST_TICKS:
+                return tuple(number * step * factor for number in range(int(end_s / (step * factor) + 1e-9) + 1))
+        step *= 10
+
+
+def headline(result: Result) -> str:
+    """Say in one line what the run came to: medians, and the speed-up."""
+    parts = [f"{ms(result.modes[name].median('switchover_s'))} {name}" for name in MODES if name in result.modes]
+    faster = "" if result.speedup is None else f", {result.speedup:.2f} times as fast"
+    return f"{shortened(printable(result.scenario), 60)}: switchover {', '.join(parts)}{faster}"
+
+
+def ms(seconds: float | None) -> str:
+    """Write seconds as milliseconds."""
+    return "-" if seconds is None else f"{seconds * 1000:,.1f} ms"
+
+
+def tick_label(seconds: float) -> str:
+    """Write a tick's number of milliseconds."""
+    return f"{round(seconds * 1000, 9):,.10g}"
+
+
+def printable(text: str) -> str:
+    """Replace what no picture can show, such as control characters."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def shortened(text: str, most: int = _LONGEST_NAME) -> str:
+    """Leave out the middle of a text that is too long."""
+    if len(text) <= most:
+        return text
+    head = (most - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
+
+
+def _panel(name: str, mode: ModeResult) -> Panel:
+    run = mode.typical
+    timeline = run.timeline
+    start_ns, end_ns = timeline.start_ns, timeline.end_ns
+    if start_ns is None or end_ns is None:
+        return Panel(name, timeline, (), 0, 0, None)
+    total_ns = max(1, end_ns - start_ns)
+    took_s = total_ns / 1e9 if run.report.switchover_s is None else run.report.switchover_s
+    return Panel(name, timeline, tuple(lanes(drawn(timeline))), start_ns, total_ns, took_s)

@@ -1,0 +1,120 @@
+"""A prediction for a terminal, a pipe or a file."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vfio_migration.drawing.terminal import _ms, _plain
+from vfio_migration.forecast import DeviceShare, Prediction, Stage
+from vfio_migration.naming import listed
+
+TOP = 10
+_WORDS = ("side", "pass", "the slowest", "device", "par.")
+_DEVICE_COLUMNS = ("device", "depth", "par.", "prep.", "stop", "sent", "prep.", "start", "without", "switched")
+
+
+def print_prediction(console: Console, prediction: Prediction, *, show_all: bool = False) -> None:
+    """Print the bounds, what takes long in each pass, what each device contributes, and what to speed up first."""
+    _print_bounds(console, prediction)
+    _print_stages(console, prediction)
+    _print_devices(console, prediction)
+    _print_changes(console, prediction, show_all=show_all)
+    for note in prediction.notes:
+        console.print(_plain(console, f"note: {note}", style="yellow"))
+
+
+def _print_bounds(console: Console, prediction: Prediction) -> None:
+    title = f"{prediction.scenario}: switchover {_ms(prediction.switchover_s)}, predicted as configured"
+    console.print(_plain(console, title, style="bold"))
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for _ in range(3):
+        table.add_column(overflow="fold")
+    table.add_row("  source stops", _ms(prediction.source_stop_s), "")
+    table.add_row("  states transferred", _ms(prediction.transfer_s), "")
+    table.add_row("  destination starts", _ms(prediction.destination_start_s), "")
+    bounds = prediction.bounds
+    table.add_row("everything in turn", _ms(bounds.serial_s), "serial_s")
+    table.add_row("this mechanism", _ms(bounds.mechanism_s), "mechanism_s: depths in turn")
+    table.add_row("if depths overlapped too", _ms(bounds.ideal_s), "ideal_s")
+    console.print(table)
+    console.print()
+
+
+def _print_stages(console: Console, prediction: Prediction) -> None:
+    table = _titled(console, "where the time goes", "side", "pass", "depth", "ms", "the slowest")
+    for stage in prediction.stages:
+        if stage.seconds > 0:
+            table.add_row(
+                stage.side,
+                stage.kind,
+                "plain" if stage.depth is None else str(stage.depth),
+                _ms(stage.seconds, unit=""),
+                _plain(console, _slowest(stage)),
+            )
+    console.print(table)
+    console.print()
+
+
+def _slowest(stage: Stage) -> str:
+    """Name them; several threads take as long at the same time, what comes in turn takes as long together."""
+    in_turn = listed(stage.in_turn) + (", in turn" if len(stage.in_turn) > 1 else "")
+    return "; ".join(filter(None, (listed(stage.slowest), in_turn)))
+
+
+def _print_devices(console: Console, prediction: Prediction) -> None:
+    table = _titled(console, "devices, in ms", *_DEVICE_COLUMNS)
+    table.box, table.padding = None, (0, 1, 0, 0)  # it is wide
+    seen: set[tuple[str, ...]] = set()
+    for device in prediction.devices:
+        if device.alike not in seen:
+            seen.add(device.alike)
+            table.add_row(_plain(console, listed(device.alike)), *_device_row(device))
+    console.print(table)
+    console.print("*: nothing at its depth takes longer in that pass")
+    console.print("without: by how much the switchover changes without one such device")
+    console.print("switched: by how much with parallel changes (par.) of one such device the other way")
+    console.print()
+
+
+def _device_row(device: DeviceShare) -> list[str]:
+    passes = [f"{_ms(each.seconds, unit='')}{'*' if each.critical else ''}" for each in device.passes]
+    return [
+        str(device.depth),
+        "on" if device.parallel else "off",
+        *passes[:2],
+        _ms(device.transfer_s, unit=""),
+        *passes[2:],
+        _signed(-device.contributes_s),
+        _signed(-device.toggle_gain_s),
+    ]
+
+
+def _print_changes(console: Console, prediction: Prediction, *, show_all: bool) -> None:
+    shown = prediction.changes if show_all else prediction.changes[:TOP]
+    if not show_all:
+        shown = tuple(each for each in shown if each.gain_s > 0)
+    console.print(Text("what to speed up first", style="bold"))
+    table = Table(show_header=False, box=None, padding=(0, 1, 0, 0))
+    table.add_column(justify="right", no_wrap=True, overflow="fold")
+    table.add_column(overflow="fold")
+    for rank, change in enumerate(shown, start=1):
+        table.add_row(f"{rank}.", _plain(console, str(change)))
+    if shown:
+        console.print(table)
+    else:
+        console.print("nothing that could be changed alone makes it shorter")
+    left = len(prediction.changes) - len(shown)
+    if left:
+        console.print(f"and {left:,} more with --all")
+
+
+def _signed(seconds: float) -> str:
+    return f"{seconds * 1000:+,.1f}" if seconds else "0.0"
+
+
+def _titled(console: Console, title: str, *columns: str) -> Table:
+    """Make a table of words to the left and figures to the right; what is too long is folded, not cut."""
+    table = Table(title=_plain(console, title, style="italic"), title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="left" if column in _WORDS else "right")
+    return table

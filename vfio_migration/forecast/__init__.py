@@ -1,0 +1,10 @@
+"""What a switchover will take, and what would shorten it."""
+
+from vfio_migration.forecast.prediction import DeviceShare, Prediction, Stage, predict
+
+__all__ = [
+    "DeviceShare",
+    "Prediction",
+    "Stage",
+    "predict",
+]

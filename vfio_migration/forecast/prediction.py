@@ -1,0 +1,230 @@
+"""
+Predicts a switchover without waiting for it: how long it takes, who makes it so long, and what to speed up first.
+
+    prediction = predict(load_scenario("host"))
+    print(prediction.bounds.mechanism_s, prediction.changes[0])
+
+Everything follows from the plan of the scenario (plan.py), which a run in virtual time keeps to exactly.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
+from typing import Any
+
+from vfio_migration.forecast.what_if import (
+    Change,
+    Group,
+    Ledger,
+    changes,
+    device_groups,
+    handler_groups,
+    part_of,
+    toggled,
+)
+from vfio_migration.naming import in_order, listed
+from vfio_migration.plan import (
+    PLAIN,
+    Bounds,
+    DepthPlan,
+    PlannedDevice,
+    PlannedHandler,
+    plan_switchover,
+)
+from vfio_migration.scenarios import Scenario
+from vmstate import PassKind
+
+_NS = 9  # digits: the clocks count nanoseconds, what is below is rounding
+_Cells = Mapping[tuple[str, PassKind, int], DepthPlan]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """
+    One depth of one pass: how long the switchover stays there, and who makes it so long.
+
+    `slowest` are the devices whose threads take as long as it takes; `in_turn` what comes one after another, if all of
+    that takes as long: ordinary handlers, and devices with parallel changes off. `depth` None: plain priorities.
+    """
+
+    side: str
+    kind: str
+    depth: int | None
+    seconds: float
+    slowest: tuple[str, ...]
+    in_turn: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PassShare:
+    """
+    What one device does in one pass: its arcs, each with its seconds.
+
+    `slack_s` is by how much it could be slower and cost nothing; `critical` if by nothing.
+    """
+
+    side: str
+    kind: str
+    seconds: float
+    arcs: tuple[tuple[str, float], ...]
+    slack_s: float
+    critical: bool
+
+
+@dataclass(frozen=True)
+class DeviceShare:
+    """
+    What one device contributes.
+
+    `contributes_s` is by how much the switchover would be shorter without the device; `toggle_gain_s` by how much with
+    its parallel changes switched the other way (less than 0: longer). `alike` are all devices like it, itself among
+    them.
+    """
+
+    id: str
+    depth: int
+    parallel: bool
+    passes: tuple[PassShare, ...]
+    transfer_s: float
+    contributes_s: float
+    toggle_gain_s: float
+    alike: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """
+    What a scenario's switchover will be, in seconds.
+
+    As the scenario is configured it takes `switchover_s`, which is `bounds.mechanism_s`: devices with parallel changes
+    off count among the ordinary handlers. `changes` are ranked, what gains most first. `notes` says what the scenario
+    leaves open.
+    """
+
+    scenario: str
+    bounds: Bounds
+    source_stop_s: float
+    transfer_s: float
+    destination_start_s: float
+    stages: tuple[Stage, ...]
+    devices: tuple[DeviceShare, ...]
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def switchover_s(self) -> float:
+        """What the switchover takes as configured."""
+        return self.bounds.mechanism_s
+
+    def as_json(self) -> dict[str, Any]:
+        """Give what `predict --json` writes; times in seconds."""
+        return {
+            "scenario": self.scenario,
+            "bounds": asdict(self.bounds),
+            "switchover_s": self.switchover_s,
+            "source_stop_s": self.source_stop_s,
+            "transfer_s": self.transfer_s,
+            "destination_start_s": self.destination_start_s,
+            "stages": [asdict(each) for each in self.stages],
+            "devices": [_device_json(each) for each in self.devices],
+            "changes": [
+                {"rank": rank, "text": str(each), **asdict(each)} for rank, each in enumerate(self.changes, start=1)
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def predict(scenario: Scenario) -> Prediction:
+    """Predict the switchover of a scenario, as it is configured, if nothing fails: its faults are left out."""
+    prediction = predict_planned(scenario.name, scenario.planned_devices(), scenario.planned_handlers())
+    return replace(prediction, notes=_notes(scenario))
+
+
+def predict_planned(name: str, devices: Sequence[PlannedDevice], handlers: Sequence[PlannedHandler]) -> Prediction:
+    """Predict the switchover of a machine with these VFIO devices and ordinary handlers."""
+    plan = plan_switchover(devices, handlers)
+    groups = [*device_groups(devices), *handler_groups(handlers)]
+    ledger = Ledger(groups)
+    cells = {(each.side, each.kind, depth.depth): depth for each in plan.passes for depth in each.depths}
+    shares: dict[str, DeviceShare] = {}
+    for index, group in enumerate(groups):
+        if isinstance(group.sample, PlannedDevice):
+            share = _share(group.sample, group, cells, ledger, index)
+            shares |= {each: replace(share, id=each) for each in group.names}
+    return Prediction(
+        name,
+        plan.bounds,
+        sum(each.mechanism_s for each in plan.passes if each.side == "source"),
+        plan.transfer_s,
+        sum(each.mechanism_s for each in plan.passes if each.side == "destination"),
+        tuple(_stage(each.side, each.kind, depth) for each in plan.passes for depth in each.depths),
+        tuple(shares[each.id] for each in devices),
+        changes(groups, plan.bounds.mechanism_s),
+    )
+
+
+def _notes(scenario: Scenario) -> tuple[str, ...]:
+    """Say which arcs of the switchover a scenario has no latency for, of devices whose other arcs have one."""
+    plan = scenario.plan()
+    passes = [(*depth.threads, *depth.handlers) for each in plan.passes for depth in each.depths]
+    tables = {spec.id: spec.latency_table for spec in scenario.devices if spec.latency_table}
+    unnamed: dict[str, list[str]] = {}
+    for step in (*chain.from_iterable(passes), *plan.transfers):
+        for current, target in step.arcs:
+            arc = f"{current.name} -> {target.name}"
+            if step.name in tables and not {"default", target.name, arc} & tables[step.name].keys():
+                unnamed.setdefault(step.name, []).append(arc)
+    alike: dict[str, list[str]] = {}
+    for name, arcs in unnamed.items():
+        alike.setdefault(", ".join(arcs), []).append(name)
+    return tuple(
+        f"no latency is given for {arcs} of {listed(in_order(names))}: 0 stands for it" for arcs, names in alike.items()
+    )
+
+
+def _stage(side: str, kind: PassKind, depth: DepthPlan) -> Stage:
+    seconds = depth.mechanism_s
+    return Stage(
+        side,
+        str(kind),
+        None if depth.depth == PLAIN else depth.depth,
+        seconds,
+        in_order(step.name for step in depth.threads if step.seconds > 0 == _slack(depth, step.seconds)),
+        tuple(step.name for step in depth.handlers if step.seconds > 0 == _slack(depth, depth.handlers_s)),
+    )
+
+
+def _share(device: PlannedDevice, group: Group, cells: _Cells, ledger: Ledger, index: int) -> DeviceShare:
+    alone = plan_switchover([device])
+    passes = []
+    for each in alone.passes:
+        (place,) = each.depths
+        (step,) = (*place.threads, *place.handlers)
+        cell = cells[each.side, each.kind, device.depth]
+        slack = _slack(cell, step.seconds if device.parallel else cell.handlers_s)
+        arcs = tuple((f"{a.name} -> {b.name}", device.arc_s(a, b)) for a, b in step.arcs)
+        critical = slack == 0 < step.seconds
+        passes.append(PassShare(each.side, str(each.kind), step.seconds, arcs, slack, critical))
+    return DeviceShare(
+        device.id,
+        device.depth,
+        device.parallel,
+        tuple(passes),
+        alone.transfer_s,
+        contributes_s=ledger.gain({index: 1}, []),
+        toggle_gain_s=ledger.gain({index: 1}, [(part_of(toggled(device)), 1)]),
+        alike=group.names,
+    )
+
+
+def _slack(depth: DepthPlan, seconds: float) -> float:
+    """Give by how much something that takes so long could be slower at no cost."""
+    return round(depth.mechanism_s - seconds, _NS) + 0.0
+
+
+def _device_json(share: DeviceShare) -> dict[str, Any]:
+    value = asdict(share)
+    for each in value["passes"]:
+        each["arcs"] = [{"arc": arc, "seconds": seconds} for arc, seconds in each["arcs"]]
+    del value["alike"]  # a list of n names for each of n devices; the changes name them
+    return value

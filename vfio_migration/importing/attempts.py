@@ -1,0 +1,275 @@
+"""The migrations in a log of QEMU's: where each begins and how it ended, its phases, its downtime, its passes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from vfio_migration.device import DeviceState
+from vfio_migration.errors import LogImportError
+from vfio_migration.importing.log_reader import LogEvent, QemuLog
+from vfio_migration.recorded import format_timestamp
+
+Role = Literal["source", "destination"]
+_Test = Callable[[LogEvent], bool]
+
+_OVER = ("completed", "failed", "cancelled")
+_CHANGES = ("vfio_vmstate_change", "vfio_vmstate_change_prepare")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What lay between two marks of a migration; `kind` is the trace event that both are."""
+
+    kind: str
+    first: str
+    last: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.first} to {self.last}: {self.seconds * 1000:.3f} ms"
+
+
+@dataclass(frozen=True)
+class LoggedMigration:
+    """One migration of a log; `number` counts those in which the machine had the same role, from 1."""
+
+    log: str
+    number: int
+    role: Role
+    events: tuple[LogEvent, ...]
+
+    @property
+    def status(self) -> str:
+        """The last status that was logged; without any, what the other events say."""
+        statuses = [event.fields["new_state"] for event in self.events if event.name == "migrate_set_state"]
+        if statuses:
+            return str(statuses[-1])
+        return "completed" if any(map(_is_completion, self.events)) else "unknown"
+
+    @property
+    def completed(self) -> bool:
+        """Whether it completed."""
+        return self.status == "completed"
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The times between one downtime checkpoint and the next, and between one status and the next."""
+        return tuple(
+            Phase(kind, first.fields[field], last.fields[field], (last.time_ns - first.time_ns) / 1e9)
+            for kind, field in (("migrate_set_state", "new_state"), ("vmstate_downtime_checkpoint", "checkpoint"))
+            for first, last in pairwise(event for event in self.events if event.name == kind)
+        )
+
+    @property
+    def downtime_s(self) -> float | None:
+        """The source's downtime as QEMU measures it, from `src-downtime-start` to `src-downtime-end`; else None."""
+        first, last = self._checkpoint("src-downtime-start"), self._checkpoint("src-downtime-end")
+        return None if first is None or last is None else (last.time_ns - first.time_ns) / 1e9
+
+    @property
+    def last_line(self) -> int:
+        """The last line that belongs to it."""
+        return self.events[-1].line
+
+    def report(self) -> tuple[str, ...]:
+        """Give what is known of it, a line each."""
+        first = self.events[0]
+        downtime = "" if self.downtime_s is None else f", downtime {self.downtime_s * 1000:.3f} ms"
+        head = (
+            f"{self.log}: migration {self.number} ({self.role}): {self.status}, {format_timestamp(first.time_ns)}, "
+            f"lines {first.line} to {self.last_line}{downtime}"
+        )
+        return (head, *(f"  {phase}" for phase in self.phases))
+
+    def stop(self) -> "Window | None":
+        """Give what lies between telling the source to stop and its having stopped; None: it was not told."""
+        return self._window(
+            (
+                lambda e: e.name == "vm_state_notify" and _stops(e.fields["running"], e.fields["reason_str"]),
+                lambda e: e.name == "runstate_set" and e.fields["new_state_str"] == "finish-migrate",
+                lambda e: _is_checkpoint(e, "src-downtime-start"),
+                lambda e: e.name in _CHANGES and _stops(e.fields["running"], e.fields["reason"]),
+            ),
+            lambda e: (
+                e.name
+                in (
+                    "migration_completion_vm_stop",
+                    "migrate_set_state",
+                    "migration_call_notifiers",
+                    "vfio_save_complete_precopy_start",
+                    "vfio_save_complete_precopy_thread_start",
+                )
+                or _is_checkpoint(e, "src-vm-stopped", "src-iterable-saved", "src-downtime-end")
+                or (e.name == "runstate_set" and e.fields["current_state_str"] == "finish-migrate")
+            ),
+            "the machine's stop (checkpoint src-vm-stopped, or a migrate_set_state after it)",
+        )
+
+    def transfer(self, stop: "Window") -> "Window":
+        """Give what lies between the source's having stopped and the end of its downtime; raises as `start`."""
+        begin = stop.end
+        following = [event for event in self.events if event.line >= begin.line]
+        if any(_is_status(event, "pre-switchover") for event in following):
+            # Whoever had asked for that pause let it last as long as he liked.
+            begin = next((event for event in following if _is_status(event, "device")), begin)
+            following = [event for event in following if event.line >= begin.line]
+        for ends in (
+            lambda e: _is_checkpoint(e, "src-downtime-end"),
+            lambda e: e.name == "migrate_set_state" and e.fields["new_state"] in (*_OVER, "cancelling", "failing"),
+            _is_completion,
+        ):
+            end = next((event for event in following if ends(event)), None)
+            if end is not None:
+                return Window(begin, end, tuple(e for e in following if e.line <= end.line))
+        raise self.cut_off("the end of the transfer (checkpoint src-downtime-end, or status completed)")
+
+    def start(self) -> "Window | None":
+        """
+        Give what lies between telling the destination to start and its running; None: it was not told.
+
+        Raises:
+            LogImportError: the log ends before.
+
+        """
+        return self._window(
+            (
+                lambda e: e.name == "vm_state_notify" and bool(e.fields["running"]),
+                lambda e: (
+                    e.name == "runstate_set"
+                    and e.fields["current_state_str"] == "inmigrate"
+                    and e.fields["new_state_str"] in ("running", "suspended")
+                ),
+                lambda e: e.name in _CHANGES and bool(e.fields["running"]),
+            ),
+            lambda e: e.name == "migrate_set_state" or _is_checkpoint(e, "dst-precopy-bh-vm-started"),
+            "the machine's start (checkpoint dst-precopy-bh-vm-started, or status completed)",
+        )
+
+    def cut_off(self, what: str) -> LogImportError:
+        """Make the error of a log that ends too early."""
+        return LogImportError(
+            f"{self.log}, line {self.last_line}: migration {self.number} ends here, in status {self.status!r}, before "
+            f"{what}: the log is cut off, or these events were not switched on"
+        )
+
+    def _window(self, begins: Sequence[_Test], ends: _Test, what: str) -> "Window | None":
+        """Begin at the first event that the first possible test names, end at the first end after it."""
+        begin = next((e for test in begins for e in self.events if test(e)), None)
+        if begin is None:
+            return None
+        place = self.events.index(begin)
+        if begin.name in _CHANGES:  # which comes last of a device's change, so look for where that began
+            while place and _is_request(self.events[place - 1]):
+                place -= 1
+            begin = self.events[place]
+        following = self.events[place:]
+        end = next((event for event in following[1:] if ends(event)), None)
+        if end is None:
+            raise self.cut_off(what)
+        return Window(begin, end, tuple(event for event in following if event.line <= end.line))
+
+    def _checkpoint(self, name: str) -> LogEvent | None:
+        return next((event for event in self.events if _is_checkpoint(event, name)), None)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a migration, from one event to another, both with it."""
+
+    begin: LogEvent
+    end: LogEvent
+    events: tuple[LogEvent, ...]
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return (self.end.time_ns - self.begin.time_ns) / 1e9
+
+
+def logged_migrations(log: QemuLog) -> tuple[LoggedMigration, ...]:
+    """Find the migrations of a log, in their order; none, if it tells of none."""
+    found: list[LoggedMigration] = []
+    counts = {"source": 0, "destination": 0}
+    for events in _split(log.events):
+        role: Role = "destination" if any(map(_is_incoming, events)) else "source"
+        counts[role] += 1
+        found.append(LoggedMigration(log.name, counts[role], role, tuple(events)))
+    return tuple(found)
+
+
+def _split(events: Sequence[LogEvent]) -> Iterator[list[LogEvent]]:
+    current: list[LogEvent] = []
+    over = True
+    for event in events:
+        setup = _is_status(event, "setup")
+        if setup or (over and _is_opening(event)):
+            if current:
+                yield current
+            current, over = [event], False
+        elif current:
+            current.append(event)
+        if event.name == "migrate_set_state":
+            over = event.fields["new_state"] in _OVER
+        elif _is_ended(event):
+            over = True
+    if current:
+        yield current
+
+
+def _is_opening(event: LogEvent) -> bool:
+    """Whether this can only be in a migration: where its beginning was not logged, it begins here at the latest."""
+    if event.name == "migrate_set_state":
+        return event.fields["new_state"] not in (*_OVER, "cancelling", "failing", "none")
+    if event.name == "vfio_migration_set_state":
+        return event.fields["new_state"] in (DeviceState.PRE_COPY, DeviceState.RESUMING)
+    if event.name in _CHANGES:
+        return _stops(event.fields["running"], event.fields["reason"])
+    if event.name == "vm_state_notify":
+        return _stops(event.fields["running"], event.fields["reason_str"])
+    if event.name == "runstate_set":
+        states = (event.fields["current_state_str"], event.fields["new_state_str"])
+        return states[1] == "finish-migrate" or (states[0] == "inmigrate" and states[1] in ("running", "suspended"))
+    return _is_checkpoint(event, "src-downtime-start", "dst-precopy-loadvm-completed", "dst-precopy-bh-enter")
+
+
+def _is_ended(event: LogEvent) -> bool:
+    """Whether nothing more of a switchover follows, in a log without statuses."""
+    return _is_completion(event) or (
+        event.name == "runstate_set" and event.fields["current_state_str"] == "finish-migrate"
+    )
+
+
+def _is_completion(event: LogEvent) -> bool:
+    return _is_checkpoint(event, "src-downtime-end", "dst-precopy-bh-vm-started") or (
+        event.name == "runstate_set" and event.fields["new_state_str"] == "postmigrate"
+    )
+
+
+def _is_incoming(event: LogEvent) -> bool:
+    if event.name == "vfio_migration_set_state":
+        return event.fields["new_state"] is DeviceState.RESUMING
+    if event.name == "runstate_set":
+        return bool(event.fields["current_state_str"] == "inmigrate")
+    return event.name == "vmstate_downtime_checkpoint" and event.fields["checkpoint"].startswith("dst-")
+
+
+def _is_request(event: LogEvent) -> bool:
+    """Whether this is part of a change of state that a handler asked for."""
+    state = event.fields.get("new_state", event.fields.get("state"))
+    return event.name in ("vfio_migration_set_state", "vfio_migration_set_device_state") and state not in (
+        DeviceState.PRE_COPY,
+        DeviceState.RESUMING,
+    )
+
+
+def _is_status(event: LogEvent, status: str) -> bool:
+    return event.name == "migrate_set_state" and event.fields["new_state"] == status
+
+
+def _is_checkpoint(event: LogEvent, *names: str) -> bool:
+    return event.name == "vmstate_downtime_checkpoint" and event.fields["checkpoint"] in names
+
+
+def _stops(running: int, reason: str) -> bool:
+    return not running and reason == "finish-migrate"

@@ -1,0 +1,300 @@
+"""Migrating one machine into another: at once, or as something that can be watched and steered."""
+
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from vfio_migration.device import DeviceState
+from vfio_migration.errors import MigrationRefusedError
+from vfio_migration.live.control import Control
+from vfio_migration.live.destination import Destination
+from vfio_migration.live.report import MigrationReport
+from vfio_migration.live.source import Source
+from vfio_migration.live.status import MigrationStatus
+from vfio_migration.registered import VFIOMigration
+from vmstate import NS_PER_SECOND, ClockError, Machine, RunState, VmStateError, channel_pair
+
+
+def migrate(
+    source: Machine,
+    destination: Machine,
+    *,
+    pause_before_switchover: bool = False,
+    sockets: tuple[socket.socket, socket.socket] | None = None,
+    on_status: "Callable[[Migration, MigrationStatus], object] | None" = None,
+) -> MigrationReport:
+    """
+    Migrate a machine and wait for the end: see `Migration` for what the arguments say.
+
+    A failed or cancelled migration is reported, not raised. Ctrl-C cancels the migration, if it is not too late
+    for that, and the report says `interrupted`; a second one leaves without waiting for the end.
+
+    Raises:
+        MigrationRefusedError: these machines cannot be migrated like this; nothing was changed.
+
+    """
+    migration = Migration(
+        source,
+        destination,
+        pause_before_switchover=pause_before_switchover,
+        sockets=sockets,
+        on_status=on_status,
+    )
+    with source.clock.taking_part():
+        migration.start()
+        try:
+            return migration.wait()
+        except KeyboardInterrupt:
+            migration.cancel()
+            return replace(migration.wait(), interrupted=True)
+
+
+class Migration:
+    """
+    One attempt to migrate a machine, which can be watched and steered from any thread.
+
+    `start` it, then `wait` for its report; meanwhile look at its `status`, `cancel` it, or `continue_` it
+    when it waits in `pre-switchover` because of `pause_before_switchover`. Devices are paired by their id.
+    The stream goes over `sockets`, a connected pair, or over a `socket.socketpair()`. `on_status` is called
+    as `on_status(migration, status)` at each status of the source, in the thread that takes it; it may
+    cancel or continue right there, but must not wait.
+    """
+
+    def __init__(
+        self,
+        source: Machine,
+        destination: Machine,
+        *,
+        pause_before_switchover: bool = False,
+        sockets: tuple[socket.socket, socket.socket] | None = None,
+        on_status: "Callable[[Migration, MigrationStatus], object] | None" = None,
+    ) -> None:
+        self._source_machine = source
+        self._destination_machine = destination
+        self._clock = source.clock
+        self._pause = pause_before_switchover
+        self._sockets = sockets
+        self._on_status = on_status
+        self._control: Control | None = None
+        self._source: Source | None = None
+        self._destination: Destination | None = None
+        self._threads: list[threading.Thread] = []  # destination, source
+        self._over = source.clock.event("the end of the migration")
+
+    @property
+    def status(self) -> MigrationStatus:
+        """How the migration stands, as its source sees it."""
+        return self._control.status if self._control is not None else MigrationStatus.NONE
+
+    @property
+    def error(self) -> BaseException | None:
+        """The first error, if there was one."""
+        return self._control.error if self._control is not None else None
+
+    def start(self) -> None:
+        """
+        Start migrating, in threads of its own; once only.
+
+        Raises:
+            MigrationRefusedError: these machines cannot be migrated like this; nothing was changed.
+            RuntimeError: the system has no threads for it.
+
+        """
+        if self._control is not None:
+            raise MigrationRefusedError("a migration is started once: make another one to try again")
+        with self._clock.taking_part():
+            self._refuse()
+            self._prepare()
+            try:
+                self._threads.append(self._clock.start_thread(self._run_destination, "mig/dst/main"))
+                self._threads.append(self._clock.start_thread(self._run_source, "mig/src/main"))
+            except BaseException:
+                self._abandon()
+                raise
+
+    def cancel(self) -> bool:
+        """Cancel the migration; False if it is over, or the destination may be running already."""
+        return self._control is not None and self._control.cancel()
+
+    def continue_(self) -> None:
+        """Let a migration go on that waits, or will wait, in `pre-switchover` (QMP `migrate-continue`)."""
+        if self._control is not None:
+            self._control.let_go_on()
+
+    def wait(self, timeout: float | None = None) -> MigrationReport:
+        """
+        Wait for the end and report.
+
+        Raises:
+            TimeoutError: it is not over after `timeout` seconds; it goes on.
+            MigrationRefusedError: it was never started.
+
+        """
+        if self._control is None:
+            raise MigrationRefusedError("the migration was not started")
+        for machine in (self._source_machine, self._destination_machine):
+            _refuse_thread(machine, "wait for the migration of")
+        with self._clock.taking_part():
+            # An event rather than a join: a Ctrl-C during a join would leave it unknown whether the thread lives.
+            if not self._over.wait(timeout):
+                raise TimeoutError(f"the migration is still '{self.status}' after {timeout} s")
+            for thread in self._threads:
+                self._clock.join(thread)
+        return self._report()
+
+    def _prepare(self) -> None:
+        clock = self._clock
+        self._destination_before = self._destination_machine.run_state
+        name = f"{self._source_machine.name} -> {self._destination_machine.name}"
+        there, here = channel_pair(clock, f"stream {name}", self._sockets)
+        destination = Destination(self._destination_machine, here)
+        control = Control(
+            self._source_machine,
+            there.abort,
+            self._join_destination,
+            None if self._on_status is None else self._announce,
+        )
+        try:
+            self._source_machine.begin_attempt(control)
+            try:
+                self._destination_machine.begin_attempt(destination)
+                try:
+                    self._destination_machine.prepare_incoming()
+                except BaseException:
+                    self._destination_machine.end_attempt()
+                    raise
+            except BaseException:
+                self._source_machine.end_attempt()
+                raise
+        except BaseException as error:
+            there.close()
+            here.close()
+            if isinstance(error, VmStateError):
+                raise MigrationRefusedError(str(error)) from error
+            raise
+        self._control = control
+        self._destination = destination
+        self._source = Source(self._source_machine, there, control, destination, pause=self._pause)
+        self._channels = (there, here)
+
+    def _join_destination(self) -> None:
+        """Wait for the destination's thread, for real if its world stands: until then nobody knows who runs."""
+        try:
+            self._clock.join(self._threads[0])
+        except ClockError:
+            self._threads[0].join()
+
+    def _abandon(self) -> None:
+        """Undo a start for which there were not enough threads."""
+        for channel in self._channels:
+            channel.abort()
+        if self._threads:
+            self._clock.join(self._threads[0])
+        else:
+            self._destination_machine.end_attempt()
+        self._source_machine.end_attempt()
+        for channel in self._channels:
+            channel.close()
+        if self._destination_before is not self._destination_machine.run_state:
+            self._destination_machine.set_run_state(self._destination_before)
+
+    def _run_destination(self) -> None:
+        assert self._destination is not None  # noqa: S101 - set before the thread is started
+        self._destination.run()
+
+    def _run_source(self) -> None:
+        assert self._source is not None  # noqa: S101 - set before the thread is started
+        try:
+            self._source.run()
+            self._clock.join(self._threads[0])
+        finally:
+            self._over.set()
+
+    def _announce(self, status: MigrationStatus) -> None:
+        if self._on_status is not None:
+            self._on_status(self, status)
+
+    def _report(self) -> MigrationReport:
+        control, source, destination = self._control, self._source, self._destination
+        assert control is not None and source is not None and destination is not None  # noqa: S101, PT018
+        return MigrationReport(
+            status=control.status,
+            error=control.error,
+            source_state=self._source_machine.run_state,
+            destination_state=self._destination_machine.run_state,
+            destination_status=destination.status,
+            source_stop_s=_seconds(source.stop_told_ns, source.saving_ns),
+            transfer_s=_seconds(source.saving_ns, destination.loaded_ns),
+            destination_start_s=_seconds(destination.loaded_ns, destination.running_ns),
+            bytes_sent=source.bytes_sent,
+            stream_sha256=source.stream_sha256,
+            precopy_rounds=source.precopy_rounds,
+            lost_devices=_lost(self._source_machine),
+            destination_lost_devices=_lost(self._destination_machine),
+        )
+
+    def _refuse(self) -> None:
+        source, destination = self._source_machine, self._destination_machine
+        if source is destination:
+            raise MigrationRefusedError(f"machine {source.name!r} cannot be migrated into itself")
+        if source.clock != destination.clock:
+            raise MigrationRefusedError("source and destination need the same clock: give it to both machines")
+        for machine in (source, destination):
+            _refuse_thread(machine, "migrate")
+            _refuse_devices(machine)
+        state = source.run_state
+        if state in (RunState.INMIGRATE, RunState.POSTMIGRATE, RunState.FINISH_MIGRATE) or not (
+            state.may_become(RunState.FINISH_MIGRATE) and RunState.FINISH_MIGRATE.may_become(state)
+        ):
+            raise MigrationRefusedError(f"machine {source.name!r} cannot be migrated in run state '{state}'")
+        if destination.run_state.live:
+            raise MigrationRefusedError(
+                f"machine {destination.name!r} is '{destination.run_state}' and cannot become a destination: "
+                "stop it first"
+            )
+        ours, theirs = ({each.id for each in machine.migratables} for machine in (source, destination))
+        if ours != theirs:
+            raise MigrationRefusedError(
+                f"devices without a counterpart: {_names(ours - theirs)} of {source.name!r}, "
+                f"{_names(theirs - ours)} of {destination.name!r}"
+            )
+
+
+def _refuse_thread(machine: Machine, what: str) -> None:
+    """Refuse threads for which the migration would wait."""
+    try:
+        machine.big_lock.refuse_barred(what)
+    except VmStateError as error:
+        raise MigrationRefusedError(str(error)) from error
+    if machine.big_lock.held:
+        raise MigrationRefusedError(
+            f"the calling thread holds the big lock of machine {machine.name!r}, for which the migration "
+            "would wait: release it first; a handler cannot migrate its machine"
+        )
+
+
+def _refuse_devices(machine: Machine) -> None:
+    devices = [each.vfio_device for each in machine.migratables if isinstance(each, VFIOMigration)]
+    without = {device.id for device in devices if not device.p2p}
+    if len(devices) > 1 and without:
+        raise MigrationRefusedError(
+            f"machine {machine.name!r} has {len(devices)} VFIO devices, which can only migrate together if all of "
+            f"them have P2P; without it: {_names(without)}"
+        )
+
+
+def _lost(machine: Machine) -> tuple[str, ...]:
+    return tuple(
+        each.id
+        for each in machine.migratables
+        if isinstance(each, VFIOMigration) and each.device_state is DeviceState.ERROR
+    )
+
+
+def _names(ids: set[str]) -> str:
+    return ", ".join(sorted(ids)) or "none"
+
+
+def _seconds(start_ns: int | None, end_ns: int | None) -> float | None:
+    return None if start_ns is None or end_ns is None else (end_ns - start_ns) / NS_PER_SECOND

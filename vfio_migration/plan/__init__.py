@@ -1,0 +1,21 @@
+"""What a switchover takes, worked out and not tried."""
+
+from vfio_migration.plan.switchover import (
+    PLAIN,
+    Bounds,
+    DepthPlan,
+    PlannedDevice,
+    PlannedHandler,
+    SwitchoverPlan,
+    plan_switchover,
+)
+
+__all__ = [
+    "PLAIN",
+    "Bounds",
+    "DepthPlan",
+    "PlannedDevice",
+    "PlannedHandler",
+    "SwitchoverPlan",
+    "plan_switchover",
+]

@@ -1,0 +1,206 @@
+"""
+The plan of a switchover: its passes, their depths, what runs in each; and how long that must take.
+
+Bounds, prediction and tests all work from this one plan. It says nothing of how things are waited for, only
+what has to be, in which order, and what may happen at the same time.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from vfio_migration.device import DeviceState, MigrationFlags, transition_path
+from vmstate import PassKind
+
+_S = DeviceState
+# The depth of handlers with a plain priority: one of their own, before all devices.
+PLAIN = -1
+
+
+@dataclass(frozen=True)
+class PlannedDevice:
+    """A VFIO device; `arc_s` gives the seconds that an arc takes."""
+
+    id: str
+    depth: int
+    flags: MigrationFlags
+    arc_s: Callable[[DeviceState, DeviceState], float]
+    transfer_s: float
+    parallel: bool
+
+
+@dataclass(frozen=True)
+class PlannedHandler:
+    """An ordinary handler; its callbacks take so many seconds. Depth PLAIN: a plain priority."""
+
+    name: str
+    depth: int
+    stop_s: float = 0.0
+    start_s: float = 0.0
+    prepare_stop_s: float = 0.0
+    prepare_start_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one device or handler does in one pass."""
+
+    name: str
+    seconds: float
+    arcs: tuple[tuple[DeviceState, DeviceState], ...] = ()
+
+
+@dataclass(frozen=True)
+class DepthPlan:
+    """What runs at one depth of a pass: threads at the same time as each other and as the handlers."""
+
+    depth: int
+    threads: tuple[Step, ...]
+    handlers: tuple[Step, ...]
+
+    @property
+    def serial_s(self) -> float:
+        """All of it one after another."""
+        return sum(step.seconds for step in (*self.threads, *self.handlers))
+
+    @property
+    def handlers_s(self) -> float:
+        """The ordinary handlers, which are always one after another."""
+        return sum(step.seconds for step in self.handlers)
+
+    @property
+    def mechanism_s(self) -> float:
+        """The longest thread or all handlers, whichever is longer."""
+        return max([self.handlers_s, *(step.seconds for step in self.threads)])
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """One pass of one side, its depths in the order in which the walk meets them."""
+
+    side: str
+    kind: PassKind
+    depths: tuple[DepthPlan, ...]
+
+    @property
+    def serial_s(self) -> float:
+        """Everything one after another."""
+        return sum(depth.serial_s for depth in self.depths)
+
+    @property
+    def mechanism_s(self) -> float:
+        """Depth after depth."""
+        return sum(depth.mechanism_s for depth in self.depths)
+
+    @property
+    def ideal_s(self) -> float:
+        """If depths overlapped too."""
+        threads = [step.seconds for depth in self.depths for step in depth.threads]
+        return max([sum(depth.handlers_s for depth in self.depths), *threads])
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How long the switchover must take, in seconds: serial, with this mechanism, if depths overlapped."""
+
+    serial_s: float
+    mechanism_s: float
+    ideal_s: float
+
+
+@dataclass(frozen=True)
+class SwitchoverPlan:
+    """The passes of both sides, and the transfer between them."""
+
+    passes: tuple[PassPlan, ...]
+    transfers: tuple[Step, ...]
+
+    @property
+    def transfer_s(self) -> float:
+        """The devices' states, one after another."""
+        return sum(step.seconds for step in self.transfers)
+
+    @property
+    def bounds(self) -> Bounds:
+        """The three bounds; each holds both sides' passes and the transfer."""
+        transfer = self.transfer_s
+        return Bounds(
+            serial_s=transfer + sum(each.serial_s for each in self.passes),
+            mechanism_s=transfer + sum(each.mechanism_s for each in self.passes),
+            ideal_s=transfer + sum(each.ideal_s for each in self.passes),
+        )
+
+
+def plan_switchover(devices: Sequence[PlannedDevice], handlers: Sequence[PlannedHandler] = ()) -> SwitchoverPlan:
+    """Plan the switchover of a machine that is live on the source and runs on the destination."""
+    ways = {device.id: _way(device.flags) for device in devices}
+    passes = []
+    for side, kind in (
+        ("source", PassKind.PREPARE),
+        ("source", PassKind.MAIN),
+        ("destination", PassKind.PREPARE),
+        ("destination", PassKind.MAIN),
+    ):
+        depths = sorted({each.depth for each in devices} | {each.depth for each in handlers}, reverse=side == "source")
+        passes.append(
+            PassPlan(
+                side,
+                kind,
+                tuple(
+                    _depth_plan(
+                        depth,
+                        [(each, _step(each, ways[each.id][side, kind])) for each in devices if each.depth == depth],
+                        [_handler_step(each, side, kind) for each in handlers if each.depth == depth],
+                    )
+                    for depth in depths
+                ),
+            )
+        )
+    transfers = []
+    for device in devices:
+        step = _step(device, ways[device.id]["transfer"])
+        transfers.append(Step(device.id, step.seconds + device.transfer_s, step.arcs))
+    return SwitchoverPlan(tuple(passes), tuple(transfers))
+
+
+_Arcs = tuple[tuple[DeviceState, DeviceState], ...]
+
+
+def _way(flags: MigrationFlags) -> dict[object, _Arcs]:
+    """Follow one device through the switchover: the arcs of each pass and of the transfer."""
+    p2p = MigrationFlags.P2P in flags
+    precopy = MigrationFlags.PRE_COPY in flags
+    way: dict[object, _Arcs] = {}
+    state = _S.PRE_COPY if precopy else _S.RUNNING
+
+    def go(leg: object, target: DeviceState) -> None:
+        nonlocal state
+        entered = transition_path(state, target, flags)
+        way[leg] = tuple(zip((state, *entered), entered, strict=False))
+        state = target
+
+    stay = state
+    go(("source", PassKind.PREPARE), (_S.PRE_COPY_P2P if precopy else _S.RUNNING_P2P) if p2p else stay)
+    go(("source", PassKind.MAIN), _S.STOP_COPY if precopy else _S.STOP)
+    go("transfer", _S.STOP_COPY)
+    state = stay = _S.RESUMING
+    go(("destination", PassKind.PREPARE), _S.RUNNING_P2P if p2p else stay)
+    go(("destination", PassKind.MAIN), _S.RUNNING)
+    return way
+
+
+def _step(device: PlannedDevice, arcs: _Arcs) -> Step:
+    return Step(device.id, sum(device.arc_s(*arc) for arc in arcs), arcs)
+
+
+def _handler_step(handler: PlannedHandler, side: str, kind: PassKind) -> Step:
+    if kind is PassKind.PREPARE:
+        seconds = handler.prepare_stop_s if side == "source" else handler.prepare_start_s
+    else:
+        seconds = handler.stop_s if side == "source" else handler.start_s
+    return Step(handler.name, seconds)
+
+
+def _depth_plan(depth: int, devices: list[tuple[PlannedDevice, Step]], handlers: list[Step]) -> DepthPlan:
+    threads = tuple(step for device, step in devices if device.parallel)
+    serial = (step for device, step in devices if not device.parallel)
+    return DepthPlan(depth, threads, (*serial, *handlers))

@@ -1,0 +1,106 @@
+"""
+The pytest plugin: fixtures for machines in virtual time, and the timeline of a test that failed.
+
+It is installed as a package of its own, `pytest_vfio_switchover`, so that pytest can load it without loading anything
+else of ours: all that is needed is imported when a test first asks for it.
+
+- `vm_clock`: a `VirtualClock`, or with `@pytest.mark.vm_time("real")` a `RealClock`.
+- `vm_recorder`: records what the machines of the other fixtures trace.
+- `vm_machine`: a `vfio_migration.testing.MachineRig` that runs.
+- `vm_pair`: a `vfio_migration.testing.PairRig`: a source that runs, and a destination.
+- `vfio_device`: attaches devices, with latencies and faults, to `vm_machine`, or to `vm_pair` if the test has that.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from vfio_migration.testing import MachineRig, PairRig
+    from vmstate import Clock, Recorder
+
+_MARKER = "vm_time"
+_TIMES = ("virtual", "real")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers", f"{_MARKER}(kind): run the machines of this test in 'virtual' time (the default) or in 'real' time"
+    )
+
+
+@pytest.fixture
+def vm_clock(request: pytest.FixtureRequest) -> "Clock":
+    """Give the clock of the test's machines: virtual, or as the marker `vm_time` says."""
+    from vmstate import RealClock, VirtualClock  # noqa: PLC0415 - nothing is loaded before it is needed
+
+    kind = _time_of(request.node)
+    return VirtualClock() if kind == "virtual" else RealClock()
+
+
+@pytest.fixture
+def vm_recorder(request: pytest.FixtureRequest) -> "Recorder":
+    """Record what the test's machines trace; if the test fails, its report shows the timeline."""
+    from vmstate import Recorder  # noqa: PLC0415
+
+    recorder = Recorder()
+    request.node.stash[_recorder_key] = recorder
+    return recorder
+
+
+@pytest.fixture
+def vm_machine(vm_clock: "Clock", vm_recorder: "Recorder") -> "Iterator[MachineRig]":
+    """Give a machine that runs; its devices are taken away after the test."""
+    from vfio_migration.testing import MachineRig  # noqa: PLC0415
+
+    with MachineRig(clock=vm_clock, recorder=vm_recorder) as rig:
+        yield rig
+
+
+@pytest.fixture
+def vm_pair(vm_clock: "Clock", vm_recorder: "Recorder") -> "Iterator[PairRig]":
+    """Give a source that runs and a destination for it; their devices are taken away after the test."""
+    from vfio_migration.testing import PairRig  # noqa: PLC0415
+
+    with PairRig(clock=vm_clock, recorder=vm_recorder) as rig:
+        yield rig
+
+
+@pytest.fixture
+def vfio_device(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Attach devices: `vfio_device("vf0", depth=2, latency=0.1, fail="PRE_COPY -> PRE_COPY_P2P")`."""
+    rig = request.getfixturevalue("vm_pair" if "vm_pair" in request.fixturenames else "vm_machine")
+    add: Callable[..., Any] = rig.add_device
+    return add
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: "pytest.CallInfo[None]"
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the timeline of a test that failed."""
+    report = yield
+    recorder = item.stash.get(_recorder_key, None)
+    if recorder is not None and report.failed and recorder.events:
+        from vfio_migration.recorded import build_timeline  # noqa: PLC0415
+        from vfio_migration.testing import sketch  # noqa: PLC0415
+
+        report.sections.append(("machine timeline", sketch(build_timeline(recorder.events).spans)))
+    return report
+
+
+_recorder_key = pytest.StashKey["Recorder"]()
+
+
+def _time_of(item: Any) -> str:
+    marker = item.get_closest_marker(_MARKER)
+    if marker is None:
+        return _TIMES[0]
+    kind = marker.args[0] if len(marker.args) == 1 and not marker.kwargs else None
+    if kind not in _TIMES:
+        raise pytest.UsageError(
+            f"{item.nodeid}: @pytest.mark.{_MARKER}(...) takes 'virtual' or 'real'; got {marker.args!r}"
+        )
+    return str(kind)

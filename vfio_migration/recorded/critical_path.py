@@ -1,0 +1,153 @@
+"""The critical path: the chain of spans that makes a switchover as long as it is."""
+
+from dataclasses import dataclass
+
+from vfio_migration.recorded.timeline import Span, SpanKind, Timeline
+
+# A device is as slow as another if its span is at least so much of the other's.
+_ALIKE = 0.95
+
+
+@dataclass(frozen=True)
+class Link:
+    """
+    One link of the chain: a span, or (None) the time between two.
+
+    `also` names the devices for which the same took as long at the same time: the switchover is no shorter
+    unless they are faster too. `in_turn` names those that did it one after another, where links were put together.
+    `share` is of the whole switchover, 0 to 1.
+    """
+
+    span: Span | None
+    seconds: float
+    share: float
+    also: tuple[str, ...] = ()
+    in_turn: tuple[str, ...] = ()
+
+    @property
+    def what(self) -> str:
+        """Who does what, in words."""
+        return "all the rest" if self.span is None else _described(self, self.span)
+
+    def __str__(self) -> str:
+        return f"{self.what}, {self.seconds * 1000:,.1f} ms, {self.share * 100:.1f} % of the switchover"
+
+
+def critical_path(timeline: Timeline) -> tuple[Link, ...]:
+    """
+    Give the links in order of time; together they are as long as the switchover. Empty if that was not reached.
+
+    It is followed from the end: what was waited for last, then what that had to wait for. Within one device's change
+    an arc waits for the one before; a change, a handler and a transfer wait for whatever ended last before them.
+    """
+    if timeline.start_ns is None or timeline.end_ns is None:
+        return ()
+    spans = timeline.switchover()
+    work = _work(spans)
+    changes = [span for span in spans if span.kind is SpanKind.CHANGE]
+    total_ns = max(1, timeline.end_ns - timeline.start_ns)
+    links: list[Link] = []
+    moment_ns = timeline.end_ns
+    before: Span | None = None
+    while (span := _waited_for(work, moment_ns, before, changes)) is not None:
+        _add_gap(links, moment_ns - span.end_ns, total_ns)
+        length_ns = span.end_ns - span.start_ns
+        also = tuple(dict.fromkeys(each.name for each in work if _is_alike(each, span)))
+        links.append(Link(span, length_ns / 1e9, length_ns / total_ns, also))
+        moment_ns, before = span.start_ns, span
+    _add_gap(links, moment_ns - timeline.start_ns, total_ns)
+    return tuple(reversed(links))
+
+
+def condensed(path: tuple[Link, ...], most: int = 6) -> tuple[Link, ...]:
+    """
+    Give the chain in at most so many links, and a last one for all the rest.
+
+    What several devices do in turn (the same arc at the same depth; transfers) becomes one link.
+    """
+    groups: dict[object, list[Link]] = {}
+    for link in path:
+        if link.span is not None:
+            groups.setdefault(_sort_of(link.span), []).append(link)
+    joined = [_joined(group) for group in groups.values()]
+    shortest = min(sorted((link.seconds for link in joined), reverse=True)[:most], default=0.0)
+    kept = [link for link in joined if link.seconds >= shortest][:most]
+    seconds = sum(link.seconds for link in path) - sum(link.seconds for link in kept)
+    share = sum(link.share for link in path) - sum(link.share for link in kept)
+    return (*kept, Link(None, seconds, share)) if share > _NEGLIGIBLE else tuple(kept)
+
+
+_NEGLIGIBLE = 0.0005
+
+
+def _sort_of(span: Span) -> object:
+    """Give what spans have in common that are worth one line."""
+    if span.kind is SpanKind.ARC:
+        return span.kind, span.detail, span.depth, span.side
+    return (span.kind,) if span.kind is SpanKind.SAVE else (span.kind, span.name, span.detail, span.side)
+
+
+def _joined(group: list[Link]) -> Link:
+    first = group[0]
+    if len(group) == 1:
+        return first
+    names = tuple(dict.fromkeys(link.span.name for link in group if link.span is not None))
+    also = tuple(dict.fromkeys(name for link in group for name in link.also if name not in names))
+    return Link(first.span, sum(link.seconds for link in group), sum(link.share for link in group), also, names)
+
+
+def _work(spans: tuple[Span, ...]) -> list[Span]:
+    """Give the spans in which something is done, none a part of another: arcs, transfers, ordinary handlers."""
+    saves = [span for span in spans if span.kind is SpanKind.SAVE and span.end_ns > span.start_ns]
+    devices = {span.name for span in spans if span.kind is SpanKind.CHANGE}
+    arcs = [span for span in spans if span.kind is SpanKind.ARC and not any(save.holds(span) for save in saves)]
+    handlers = [span for span in spans if span.kind is SpanKind.HANDLER and span.name not in devices]
+    return [span for span in (*saves, *arcs, *handlers) if span.end_ns > span.start_ns]
+
+
+def _waited_for(work: list[Span], moment_ns: int, after: Span | None, changes: list[Span]) -> Span | None:
+    """Give what had to end before `after`, which began at that moment, could begin."""
+    change = next((each for each in changes if after is not None and each.holds(after)), None)
+    if change is not None:
+        earlier = [span for span in work if change.holds(span) and span.end_ns <= moment_ns]
+        if earlier:
+            return max(earlier, key=lambda span: span.end_ns)
+        moment_ns = change.start_ns
+    ended = [span for span in work if span.end_ns <= moment_ns]
+    # Of those that end at the same moment, the one that began first was the longest wait.
+    return max(ended, key=lambda span: (span.end_ns, -span.start_ns), default=None)
+
+
+def _is_alike(span: Span, other: Span) -> bool:
+    return (
+        (span.kind, span.detail, span.depth, span.side) == (other.kind, other.detail, other.depth, other.side)
+        and span.name != other.name
+        and span.kind is SpanKind.ARC
+        and span.overlaps(other)
+        and span.seconds >= _ALIKE * other.seconds
+    )
+
+
+def _add_gap(links: list[Link], length_ns: int, total_ns: int) -> None:
+    if length_ns > 0:
+        links.append(Link(None, length_ns / 1e9, length_ns / total_ns))
+
+
+_MANY = 4
+
+
+def _described(link: Link, span: Span) -> str:
+    match span.kind:
+        case SpanKind.SAVE:
+            what = "state transferred"
+        case SpanKind.HANDLER:
+            what = f"handler, {span.detail} pass on the {span.side}"
+        case _:
+            what = span.detail
+    who = f"{_few(link.in_turn)} in turn" if len(link.in_turn) > 1 else span.name or "unnamed"
+    return f"{who}{f' (beside {_few(link.also)})' if link.also else ''}: {what}"
+
+
+def _few(names: tuple[str, ...]) -> str:
+    rest = len(names) - _MANY
+    return ", ".join(names[:_MANY]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,305 @@
+"""A VFIO device registered with its machine: handlers, notifier, and its part of the migration stream."""
+
+import hashlib
+import struct
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from vfio_migration.changes import (
+    DEFAULT_THREADS,
+    THREADS,
+    StateChange,
+    StateChangeThread,
+    StateSetter,
+    Watchdog,
+    make_launcher,
+)
+from vfio_migration.device import DeviceState, VFIODevice
+from vfio_migration.errors import DeviceBusyError, DeviceLostError, StreamError, VFIOMigrationError
+from vmstate import (
+    Bracket,
+    HandlerEntry,
+    LoadStream,
+    Machine,
+    MigrationEvent,
+    PassKind,
+    RegistrationError,
+    SaveStream,
+    add_device_handler,
+    get_logger,
+)
+
+CHUNK = 1024 * 1024  # bytes read from a device at a time, and the most that a section may announce
+
+# QEMU's words between the parts of a device's section (`VFIO_MIG_FLAG_*`).
+_END_OF_STATE = 0xFFFFFFFFEF100001
+_CONFIG = 0xFFFFFFFFEF100002
+_SETUP = 0xFFFFFFFFEF100003
+_DATA = 0xFFFFFFFFEF100004
+_WORD = struct.Struct(">Q")
+_DIGEST_SIZE = hashlib.sha256().digest_size
+_SAVING = (DeviceState.PRE_COPY, DeviceState.PRE_COPY_P2P)
+
+
+class VFIOMigration:
+    """
+    Registers a VFIO device with its machine: its handlers, its notifier and its state.
+
+    Made for a machine and a `VFIODevice`; `close`, or the end of the context, takes the device away again.
+    `threads` says how a state-change thread comes about: "per-change", a new one at each launch, or "parked", one
+    that waits for the next launch as long as the device is registered. `watchdog` says what happens if it takes
+    long (nothing unless given). A device begins in RUNNING.
+
+    Raises:
+        RegistrationError: the machine has a device of this id, or is being migrated; or the backend drives
+            another device.
+        BigLockError: made in a state-change thread.
+        ValueError: `threads` names no way to have threads.
+        RuntimeError: `threads` is "parked", and the system has no thread for it.
+        OSError: the device had to be reset first, and that failed.
+
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        vfio_device: VFIODevice,
+        *,
+        threads: str = DEFAULT_THREADS,
+        watchdog: Watchdog | None = None,
+    ) -> None:
+        self.machine = machine
+        self.vfio_device = vfio_device
+        self._setter = StateSetter(machine, vfio_device)
+        change = StateChange(machine, vfio_device, self._setter)
+        self._closed = False
+        # Of the migration under way; guarded by the big lock or handed on with it.
+        self._digest = hashlib.sha256()
+        self._state_complete = False
+        with machine.big_lock, ExitStack() as undo:
+            vfio_device.backend.bind(machine.clock)
+            undo.callback(vfio_device.backend.unbind)
+            machine.register(self)
+            undo.callback(machine.unregister, self)
+            if vfio_device.backend.state is not DeviceState.RUNNING:
+                vfio_device.backend.reset()  # as when the kernel opens a device
+            # A device that changes serially needs no thread to be kept for it.
+            way = threads if vfio_device.migration_parallel_states or threads not in THREADS else DEFAULT_THREADS
+            self._launcher = make_launcher(way, machine.clock, vfio_device.id)
+            undo.callback(self._launcher.close)
+            self._thread = StateChangeThread(vfio_device.id, change, self._launcher, machine.big_lock, watchdog)
+            self._registered = self._register_handlers(change)
+            undo.pop_all()
+
+    @property
+    def id(self) -> str:
+        """The device's id, by which it is paired."""
+        return self.vfio_device.id
+
+    @property
+    def device_state(self) -> DeviceState:
+        """The state that QEMU believes the device to be in; ERROR if the device is lost."""
+        return self._setter.device_state
+
+    def close(self) -> None:
+        """
+        Take the device away from its machine: entries, notifier and all; a second time does nothing.
+
+        Raises:
+            DeviceBusyError: a thread of it changes its state, or a migration is under way.
+
+        """
+        with self.machine.big_lock:
+            if self._closed:
+                return
+            if self._thread.launched:
+                raise DeviceBusyError(
+                    f"device {self.id!r} cannot be taken away while a thread changes its state: "
+                    "do it after start() or stop() has returned"
+                )
+            try:
+                self.machine.unregister(self)
+            except RegistrationError as error:
+                raise DeviceBusyError(str(error)) from error
+            self._registered.remove()
+            self._launcher.close()
+            self.vfio_device.backend.unbind()
+            self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<VFIOMigration {self.id!r} of machine {self.machine.name!r}: {self.device_state.name}>"
+
+    def _register_handlers(self, change: StateChange) -> Bracket | HandlerEntry:
+        device = self.vfio_device
+        if device.migration_parallel_states:
+            return Bracket(self.machine.handlers, device.device, self._thread, prepare=device.p2p)
+        return add_device_handler(
+            self.machine.handlers,
+            device.device,
+            lambda running, state: change.change(PassKind.MAIN, running, state),
+            prepare_cb=(
+                (lambda running, state: change.change(PassKind.PREPARE, running, state)) if device.p2p else None
+            ),
+        )
+
+    # The source's side (`vmstate.Migratable`; QEMU's `vfio_save_*`):
+
+    def save_setup(self, stream: SaveStream) -> None:
+        """Go to PRE_COPY, if the device can and runs."""
+        self._digest = hashlib.sha256()
+        if self._setter.lost:
+            raise DeviceLostError(f"device {self.id!r} is lost and cannot be migrated: take it away")
+        if self.vfio_device.precopy:
+            if self.device_state is DeviceState.RUNNING:
+                self._setter.set_state(DeviceState.PRE_COPY, DeviceState.RUNNING)
+            elif self.device_state is not DeviceState.STOP:
+                raise VFIOMigrationError(
+                    f"device {self.id!r} cannot be saved from {self.device_state.name}: "
+                    "it must be RUNNING, or STOP in a stopped machine"
+                )
+        stream.write(_WORD.pack(_SETUP) + _WORD.pack(_END_OF_STATE))
+
+    def pending(self) -> int:
+        """Bytes that pre-copy could send now."""
+        return self.vfio_device.backend.pending() if self.device_state in _SAVING else 0
+
+    def save_iterate(self, stream: SaveStream) -> None:
+        """Send what one read gives."""
+        self._save_data(stream)
+        stream.write(_WORD.pack(_END_OF_STATE))
+
+    def save_complete(self, stream: SaveStream) -> None:
+        """Go to STOP_COPY, if handlers have not brought the device there, and send all that is left."""
+        self.machine.emit("vfio_save_complete_precopy_start", name=self.id)
+        self._setter.set_state(DeviceState.STOP_COPY, DeviceState.STOP)
+        while self._save_data(stream):
+            pass
+        stream.write(_WORD.pack(_END_OF_STATE))
+        self.machine.emit("vfio_save_complete_precopy", name=self.id, ret=0)
+
+    def save_state(self, stream: SaveStream) -> None:
+        """Send the device's configuration: the digest of all its data."""
+        stream.write(_WORD.pack(_CONFIG) + self._digest.digest() + _WORD.pack(_END_OF_STATE))
+
+    def save_cleanup(self) -> None:
+        """
+        Go to STOP, and insist if that took a reset: a device must not run where its machine does not.
+
+        One that cannot be stopped is lost.
+        """
+        if self.device_state is not DeviceState.STOP_COPY:
+            return
+        for _ in range(2):
+            try:
+                self._setter.set_state_or_reset(DeviceState.STOP)
+            except Exception as error:  # noqa: BLE001 - the migration has completed; nothing can fail it now
+                _log.error(
+                    "stopping after the migration failed",
+                    machine=self.machine.name,
+                    device=self.id,
+                    device_state=self.device_state.name,
+                    error=str(error),
+                )
+            else:
+                return
+        if not self._setter.lost:
+            self._setter.lose("it could not be stopped after the migration")
+
+    def _save_data(self, stream: SaveStream) -> bool:
+        data = self.vfio_device.backend.read(CHUNK)
+        if data:
+            self._digest.update(data)
+            stream.write(_WORD.pack(_DATA) + _WORD.pack(len(data)))
+            stream.write(data)
+        return bool(data)
+
+    # The destination's side (QEMU's `vfio_load_*`):
+
+    def load_setup(self) -> None:
+        """Go to RESUMING, from RUNNING: a device that an earlier migration left elsewhere is reset first."""
+        self._digest = hashlib.sha256()
+        self._state_complete = False
+        if self.device_state is not DeviceState.RUNNING:
+            self._setter.reset()
+        self._setter.set_state(DeviceState.RESUMING, self.device_state)
+
+    def load(self, stream: LoadStream) -> None:
+        """Read one section of this device."""
+        while True:
+            word = self._read_word(stream)
+            if word == _END_OF_STATE:
+                return
+            if self._state_complete:
+                raise self._stream_error(stream, "data after the device's configuration")
+            if word == _DATA:
+                self._load_data(stream)
+            elif word == _CONFIG:
+                self._load_config(stream)
+            elif word != _SETUP:
+                raise self._stream_error(stream, f"expected a marker between parts of the state, got 0x{word:016x}")
+
+    def load_complete(self) -> None:
+        """Raise unless the whole state has arrived."""
+        if not self._state_complete:
+            raise StreamError(f"device {self.id!r}: the stream ended before the device's state was complete")
+
+    def load_cleanup(self) -> None:
+        """Leave RESUMING by a reset, so that nothing half loaded can ever run."""
+        if self.device_state is DeviceState.RESUMING:
+            try:
+                self._setter.reset()
+            except VFIOMigrationError as error:
+                _log.error("clean-up failed", machine=self.machine.name, device=self.id, error=str(error))
+
+    def _load_data(self, stream: LoadStream) -> None:
+        size = self._read_word(stream)
+        if not 0 < size <= CHUNK:
+            raise self._stream_error(stream, f"expected 1 to {CHUNK} bytes of data, the stream announces {size}")
+        data = stream.read(size)
+        self._digest.update(data)
+        try:
+            self.vfio_device.backend.write(data)
+        except OSError as error:
+            raise self._stream_error(stream, f"the device refused the data: {error}") from error
+
+    def _load_config(self, stream: LoadStream) -> None:
+        if stream.read(_DIGEST_SIZE) != self._digest.digest():
+            raise self._stream_error(stream, "the device's data is not what the source has sent")
+        self._state_complete = True
+
+    def _read_word(self, stream: LoadStream) -> int:
+        word: int = _WORD.unpack(stream.read(_WORD.size))[0]
+        return word
+
+    def _stream_error(self, stream: LoadStream, what: str) -> StreamError:
+        return StreamError(f"device {self.id!r}, offset {stream.offset}: {what}")
+
+    # The notifier (QEMU's `vfio_migration_state_notifier`):
+
+    def notify(self, event: MigrationEvent) -> None:
+        """Bring the device back to RUNNING when the migration has failed."""
+        self.machine.emit("vfio_migration_state_notifier", name=self.id, state=int(event))
+        if event is not MigrationEvent.FAILED:
+            return
+        try:
+            self._setter.set_state_or_reset(DeviceState.RUNNING)
+        except Exception as error:  # noqa: BLE001 - the others still have to hear it
+            _log.error(
+                "going back to RUNNING failed",
+                machine=self.machine.name,
+                device=self.id,
+                device_state=self.device_state.name,
+                error=str(error),
+            )
+
+
+_log = get_logger("vfio_migration.registered")

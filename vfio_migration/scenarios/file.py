@@ -1,0 +1,415 @@
+"""
+Reading scenarios: a machine described in TOML, from its device tree to what each device and handler takes.
+
+The format is described in docs/scenarios.md; the bundled ones are in `bundled`.
+"""
+
+import math
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+
+from vfio_migration.changes import Watchdog
+from vfio_migration.device import DeviceState, MigrationFlags, MockDevice, is_arc
+from vfio_migration.errors import ScenarioError
+from vfio_migration.plan import PLAIN
+from vfio_migration.scenarios.model import DeviceSpec, HandlerSpec, Scenario, TreeDevice, TreeSource
+from vfio_migration.scenarios.scenario_faults import FaultEntry, FaultSpec
+from vmstate import Device, DeviceTree, QtreeError, depth_of_priority
+
+
+class _Tree(msgspec.Struct, forbid_unknown_fields=True):
+    qtree: str | None = None
+    devices: list[TreeDevice] = []
+
+
+class _VFIO(msgspec.Struct, forbid_unknown_fields=True):
+    devices: str
+    p2p: bool = True
+    precopy: bool = True
+    parallel: bool = True
+    threads: Literal["per-change", "parked"] = "per-change"
+    events: bool = False
+    latency: dict[str, Any] = {}
+    state_size: int = 65536
+    rate: float | None = None
+    precopy_size: int = 4096
+    precopy_dirty: tuple[int, ...] = (2048, 1024)
+    seed: int = 0
+
+
+class _Handler(msgspec.Struct, forbid_unknown_fields=True):
+    devices: str | None = None
+    types: str | None = None
+    priority: int | None = None
+    name: str = ""
+    stop: float = 0.0
+    start: float = 0.0
+    prepare_stop: float = 0.0
+    prepare_start: float = 0.0
+
+
+class _Watchdog(msgspec.Struct, forbid_unknown_fields=True):
+    warn_after: float | None = None
+    give_up_after: float | None = None
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    tree: _Tree
+    vfio: list[_VFIO]
+    description: str = ""
+    handlers: list[_Handler] = []
+    watchdog: _Watchdog = msgspec.field(default_factory=_Watchdog)
+    faults: list[FaultEntry] = []
+
+
+def bundled_scenarios() -> dict[str, str]:
+    """Give the names of the scenarios that come with the package, each with its description."""
+    folder = resources.files("vfio_migration.scenarios").joinpath("bundled")
+    names = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return {name: load_scenario(name).description for name in names}
+
+
+def load_scenario(name_or_path: str | Path) -> Scenario:
+    """
+    Read a scenario: a bundled one by its name, any other by the path of its file.
+
+    Raises:
+        ScenarioError: it cannot be read or used; the message names file, key and expectation.
+
+    """
+    folder = Path(str(resources.files("vfio_migration.scenarios").joinpath("bundled")))
+    names = sorted(entry.stem for entry in folder.glob("*.toml"))
+    path = Path(name_or_path)
+    if str(name_or_path) in names and not path.is_file():
+        path = folder / f"{name_or_path}.toml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise ScenarioError(
+            f"{name_or_path}: cannot be read ({_reason(error)}); "
+            f"expected the path of a TOML file or the name of a bundled scenario ({', '.join(names)})"
+        ) from error
+    return parse_scenario(text, path)
+
+
+def parse_scenario(text: str, path: Path) -> Scenario:
+    """Read a scenario from its text; `path` names it and is where a `qtree` file is looked for. Raises as above."""
+    try:
+        data = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and numbers that are too long
+        raise ScenarioError(f"{path}: expected TOML: {_reason(error)}") from error
+    return scenario_from_data(data, path)
+
+
+def scenario_from_data(data: Mapping[str, Any], path: Path) -> Scenario:
+    """Make a scenario of what a TOML file would say; raises as `load_scenario`."""
+    try:
+        file = msgspec.convert(data, _File)
+    except msgspec.ValidationError as error:
+        raise ScenarioError(f"{path}: {_located(str(error))}") from error
+    try:
+        return _resolve(file, path)
+    except _BadValueError as error:
+        raise ScenarioError(f"{path}: {error}") from error
+
+
+class _BadValueError(ValueError):
+    """A value that fits its type but makes no sense; the message begins with its key."""
+
+
+def _resolve(file: _File, path: Path) -> Scenario:
+    source = _tree_source(file.tree, path)
+    try:
+        tree = source.build()
+    except QtreeError as error:
+        raise _BadValueError(f"tree.qtree: {error}") from error
+    except KeyError as error:
+        raise _BadValueError(str(error.args[0])) from error
+    devices: dict[str, DeviceSpec] = {}
+    for number, group in enumerate(file.vfio):
+        for device in _matches(tree, f"vfio[{number}].devices", group.devices):
+            if device.id in devices:
+                raise _BadValueError(f"vfio[{number}].devices: device {device.id!r} is in an earlier [[vfio]] already")
+            seed = group.seed + len(devices)
+            devices[device.id] = _device_spec(f"vfio[{number}]", group, device.id, device.depth, seed)
+    if not devices:
+        raise _BadValueError("vfio: expected at least one device")
+    _check_p2p(devices.values())
+    places = {id(device): place for place, device in enumerate(tree)}
+    handlers = [
+        spec
+        for number, handler in enumerate(file.handlers)
+        for spec in _handler_specs(f"handlers[{number}]", handler, tree, places)
+    ]
+    watchdog = _watchdog(file.watchdog)
+    faults = [
+        spec
+        for number, entry in enumerate(file.faults)
+        for spec in _fault_specs(f"faults[{number}]", entry, devices, watchdog)
+    ]
+    return Scenario(
+        path.stem,
+        file.description.strip(),
+        source,
+        tuple(devices.values()),
+        tuple(handlers),
+        watchdog,
+        tuple(faults),
+    )
+
+
+def changed_device(spec: DeviceSpec, changes: Mapping[str, Any]) -> DeviceSpec:
+    """
+    Give the device as it would be with these values in its `[[vfio]]`; they are checked as those of a file are.
+
+    Raises:
+        ValueError: a value cannot be used; the message names the device, the key and what was expected.
+
+    """
+    written: dict[str, Any] = {
+        "devices": spec.id,
+        "p2p": MigrationFlags.P2P in spec.flags,
+        "precopy": MigrationFlags.PRE_COPY in spec.flags,
+        "parallel": spec.parallel,
+        "threads": spec.threads,
+        "events": spec.events,
+        "latency": spec.latency_table,
+        "state_size": spec.state_size,
+        "rate": spec.rate,
+        "precopy_size": spec.precopy_size,
+        "precopy_dirty": spec.precopy_dirty,
+        "seed": spec.seed,
+    }
+    try:
+        group = msgspec.convert({**written, **changes}, _VFIO)
+    except msgspec.ValidationError as error:
+        raise _BadValueError(f"{spec.id}.{_located(str(error))}") from error
+    return _device_spec(spec.id, group, spec.id, spec.depth, spec.seed)
+
+
+def changed_handler(spec: HandlerSpec, key: str, seconds: object) -> HandlerSpec:
+    """
+    Give the handler with another time: `stop`, `start`, `prepare_stop` or `prepare_start`.
+
+    Raises:
+        ValueError: that is no time.
+
+    """
+    _check_seconds(f"{spec.name}.{key}", seconds)
+    times: dict[str, Any] = {f"{key}_s": seconds}
+    return replace(spec, **times)
+
+
+def with_specs(scenario: Scenario, devices: Sequence[DeviceSpec], handlers: Sequence[HandlerSpec]) -> Scenario:
+    """
+    Give the same scenario with these devices and handlers in the places of its own.
+
+    Raises:
+        ValueError: they do not go together, or one of its faults makes no sense for them.
+
+    """
+    _check_p2p(devices)
+    flags = {spec.id: spec.flags for spec in devices}
+    for number, fault in enumerate(scenario.faults):
+        _check_fault(f"faults[{number}]", fault, flags[fault.device])
+    return replace(scenario, devices=tuple(devices), handlers=tuple(handlers))
+
+
+def _check_p2p(devices: Collection[DeviceSpec]) -> None:
+    without_p2p = sorted(each.id for each in devices if MigrationFlags.P2P not in each.flags)
+    if len(devices) > 1 and without_p2p:
+        raise _BadValueError(
+            f"vfio: more than one device can only migrate if all have p2p; without it: {', '.join(without_p2p)}"
+        )
+
+
+def _watchdog(entry: _Watchdog) -> Watchdog:
+    for name, seconds in (("warn_after", entry.warn_after), ("give_up_after", entry.give_up_after)):
+        if seconds is not None and not (_is_time(seconds) and seconds > 0):
+            raise _BadValueError(f"watchdog.{name}: expected seconds, more than 0, got {seconds}")
+    return Watchdog(entry.warn_after, entry.give_up_after)
+
+
+def _fault_specs(key: str, entry: FaultEntry, devices: Mapping[str, DeviceSpec], watchdog: Watchdog) -> list[FaultSpec]:
+    found = [spec for spec in devices.values() if fnmatchcase(spec.id, entry.device)]
+    if not found:
+        raise _BadValueError(
+            f"{key}.device: expected a pattern that a VFIO device's id matches, got {entry.device!r}; "
+            f"ids: {', '.join(devices)}"
+        )
+    if entry.kind == "stall" and entry.seconds is None and watchdog.give_up_after_s is None:
+        raise _BadValueError(f"{key}.seconds: expected how long it stalls, unless watchdog.give_up_after ends it")
+    specs = [FaultSpec(spec.id, entry) for spec in found]
+    for device, spec in zip(found, specs, strict=True):
+        _check_fault(key, spec, device.flags)
+    return specs
+
+
+def _check_fault(key: str, spec: FaultSpec, flags: MigrationFlags) -> None:
+    try:
+        spec.arrange(MockDevice(flags=flags))
+    except (ValueError, OverflowError) as error:
+        raise _BadValueError(f"{key}: {error}") from error
+
+
+def _tree_source(tree: _Tree, path: Path) -> TreeSource:
+    if (tree.qtree is None) == (not tree.devices):
+        raise _BadValueError("tree: expected either `qtree`, the path of a file, or `devices`, written out")
+    if tree.qtree is None:
+        return TreeSource(None, tuple(tree.devices))
+    file = path.parent / tree.qtree
+    try:
+        return TreeSource(file.read_text(encoding="utf-8"), ())
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise _BadValueError(
+            f"tree.qtree: expected a file with what the monitor prints for `info qtree`, "
+            f"{file} cannot be read ({_reason(error)})"
+        ) from error
+
+
+def _matches(tree: DeviceTree, key: str, pattern: str) -> list[Device]:
+    found = tree.match(pattern)
+    if not found:
+        ids = ", ".join(sorted(device.id for device in tree if device.id)) or "none"
+        raise _BadValueError(f"{key}: expected a pattern that an id in the tree matches, got {pattern!r}; ids: {ids}")
+    ids_found = [device.id for device in found]
+    twice = sorted({each for each in ids_found if ids_found.count(each) > 1})
+    if twice:
+        raise _BadValueError(f"{key}: more than one device has the id {twice[0]!r}")
+    return found
+
+
+def _device_spec(key: str, group: _VFIO, device: str, depth: int, seed: int) -> DeviceSpec:
+    flags = MigrationFlags.STOP_COPY
+    flags |= MigrationFlags.P2P if group.p2p else flags
+    flags |= MigrationFlags.PRE_COPY if group.precopy else flags
+    if group.rate is not None and not (group.rate > 0 and math.isfinite(group.rate)):
+        raise _BadValueError(f"{key}.rate: expected bytes per second, more than 0, got {group.rate}")
+    for name, size in (("state_size", group.state_size), ("precopy_size", group.precopy_size)):
+        if size < 0:
+            raise _BadValueError(f"{key}.{name}: expected bytes, 0 or more, got {size}")
+    if any(size < 0 for size in group.precopy_dirty):
+        raise _BadValueError(f"{key}.precopy_dirty: expected bytes, 0 or more, got {group.precopy_dirty}")
+    if group.rate is not None and not _is_time(_quotient(group.state_size, group.rate)):
+        raise _BadValueError(f"{key}.state_size: expected a size that can be sent at this rate in a finite time")
+    return DeviceSpec(
+        id=device,
+        depth=depth,
+        flags=flags,
+        latency_table=group.latency,
+        latency=_latencies(f"{key}.latency", group.latency, flags),
+        state_size=group.state_size,
+        rate=group.rate,
+        parallel=group.parallel,
+        threads=group.threads,
+        events=group.events,
+        precopy_size=group.precopy_size,
+        precopy_dirty=group.precopy_dirty,
+        seed=seed,
+    )
+
+
+def _latencies(
+    key: str, table: Mapping[str, Any], flags: MigrationFlags
+) -> dict[tuple[DeviceState, DeviceState], float]:
+    """Resolve `A -> B` before `B` before `default`, for every arc that the device has."""
+    arcs = [(current, target) for current in DeviceState for target in DeviceState if is_arc(current, target, flags)]
+    known = {"default", *(target.name for _, target in arcs), *(f"{a.name} -> {b.name}" for a, b in arcs)}
+    for name, seconds in table.items():
+        if name not in known:
+            raise _BadValueError(
+                f"{key}.{name!r}: expected 'default', a state, or an arc of this device such as "
+                f"'{arcs[0][0].name} -> {arcs[0][1].name}'; states: "
+                f"{', '.join(dict.fromkeys(b.name for _, b in arcs))}"
+            )
+        _check_seconds(f"{key}.{name!r}", seconds)
+    default = table.get("default", 0.0)
+    return {(a, b): table.get(f"{a.name} -> {b.name}", table.get(b.name, default)) for a, b in arcs}
+
+
+def _handler_specs(key: str, handler: _Handler, tree: DeviceTree, places: dict[int, int]) -> list[HandlerSpec]:
+    if sum(each is not None for each in (handler.devices, handler.types, handler.priority)) != 1:
+        raise _BadValueError(
+            f"{key}: expected exactly one of `devices` (a pattern of ids), `types` (a pattern of types) "
+            "and `priority` (a plain one)"
+        )
+    times = {
+        "stop_s": handler.stop,
+        "start_s": handler.start,
+        "prepare_stop_s": handler.prepare_stop,
+        "prepare_start_s": handler.prepare_start,
+    }
+    for name, seconds in times.items():
+        _check_seconds(f"{key}.{name.removesuffix('_s')}", seconds)
+    if handler.priority is not None:
+        if depth_of_priority(handler.priority) is not None:
+            raise _BadValueError(
+                f"{key}.priority: expected a plain priority, near 0; {handler.priority} is one of devices: "
+                "give `devices` or `types`, and the handler gets the depth of the device"
+            )
+        name = handler.name or f"priority {handler.priority}"
+        return [HandlerSpec(name, PLAIN, None, handler.priority, **times)]
+    if handler.devices is not None:
+        found = _matches(tree, f"{key}.devices", handler.devices)
+    else:
+        found = tree.match_type(handler.types or "")
+        if not found:
+            types = ", ".join(sorted({device.type for device in tree if device.type}))
+            raise _BadValueError(
+                f"{key}.types: expected a pattern that a type in the tree matches, got {handler.types!r}; "
+                f"types: {types}"
+            )
+    return [
+        HandlerSpec(handler.name or device.id or device.type, device.depth, places[id(device)], 0, **times)
+        for device in found
+    ]
+
+
+def _check_seconds(key: str, seconds: object) -> None:
+    if not (isinstance(seconds, int | float) and not isinstance(seconds, bool) and _is_time(seconds)):
+        raise _BadValueError(f"{key}: expected seconds, a number, 0 or more, got {seconds!r}")
+
+
+def _quotient(size: int, rate: float) -> float:
+    try:
+        return size / rate
+    except OverflowError:
+        return math.inf
+
+
+def _is_time(seconds: float) -> bool:
+    try:
+        return seconds >= 0 and math.isfinite(seconds)
+    except OverflowError:
+        return False
+
+
+def _located(message: str) -> str:
+    """Put the key first: 'Expected `int`, got `str` - at `$.vfio[0].rate`' reads better that way."""
+    what, separator, where = message.rpartition(" - at `$")
+    if not separator:
+        return f"top level: {message}"
+    choices = _CHOICES.get(where.rstrip("`").rpartition(".")[2])
+    if choices is not None and what.startswith(_NO_CHOICE):
+        what = f"expected one of {', '.join(map(repr, choices))}, got{what.removeprefix(_NO_CHOICE)}"
+    return f"{where.rstrip('`').lstrip('.') or 'top level'}: {what[0].lower()}{what[1:]}"
+
+
+_NO_CHOICE = "Invalid enum value"  # as msgspec says, and not what it may be
+_CHOICES = {  # by the last part of a key
+    field.name: get_args(field.type)
+    for table in (_VFIO, FaultEntry)
+    for field in msgspec.structs.fields(table)
+    if get_origin(field.type) is Literal
+}
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

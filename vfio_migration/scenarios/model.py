@@ -1,0 +1,231 @@
+"""A scenario: what a machine to be migrated consists of, to be planned and to be built any number of times."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from vfio_migration.changes import Watchdog
+from vfio_migration.device import DeviceState, MigrationFlags, MockDevice, VFIODevice
+from vfio_migration.plan import PlannedDevice, PlannedHandler, SwitchoverPlan, plan_switchover
+from vfio_migration.registered import VFIOMigration
+from vfio_migration.scenarios.scenario_faults import FaultSpec
+from vmstate import (
+    Bus,
+    Clock,
+    Device,
+    DeviceTree,
+    Machine,
+    RunState,
+    TraceSink,
+    add_device_handler,
+    parse_qtree,
+)
+
+ROOT_BUS = "main-system-bus"
+_DESTINATION_SEED = 1_000_003  # apart from the source's, so that equal states can only come from a transfer
+
+
+@dataclass(frozen=True)
+class DeviceSpec:
+    """A VFIO device of a scenario; times in seconds, sizes in bytes; `latency_table` as it is written there."""
+
+    id: str
+    depth: int
+    flags: MigrationFlags
+    latency_table: Mapping[str, float]
+    latency: Mapping[tuple[DeviceState, DeviceState], float]
+    state_size: int
+    rate: float | None
+    parallel: bool
+    threads: str
+    events: bool
+    precopy_size: int
+    precopy_dirty: tuple[int, ...]
+    seed: int
+
+    @property
+    def transfer_s(self) -> float:
+        """How long reading the state takes that pre-copy leaves."""
+        return 0.0 if self.rate is None else self.state_size / self.rate
+
+
+@dataclass(frozen=True)
+class HandlerSpec:
+    """An ordinary handler of a scenario: of the tree's device at `place`, or with a plain priority."""
+
+    name: str
+    depth: int
+    place: int | None
+    priority: int
+    stop_s: float
+    start_s: float
+    prepare_stop_s: float
+    prepare_start_s: float
+
+
+@dataclass(frozen=True)
+class ScenarioMachine:
+    """A machine built from a scenario, and the mocks behind its VFIO devices."""
+
+    machine: Machine
+    mocks: dict[str, MockDevice] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Take all devices away, and with them the threads that are kept for them; raises as `VFIOMigration.close`."""
+        for each in self.machine.migratables:
+            if isinstance(each, VFIOMigration):
+                each.close()
+
+
+class TreeDevice(msgspec.Struct, forbid_unknown_fields=True):
+    """A device of the tree, as it stands in a scenario file."""
+
+    bus: str
+    id: str = ""
+    type: str = ""
+    buses: list[str] = []
+
+
+@dataclass(frozen=True)
+class TreeSource:
+    """Where a scenario's device tree comes from; each machine gets one of its own."""
+
+    qtree: str | None
+    devices: tuple[TreeDevice, ...]
+
+    def build(self) -> DeviceTree:
+        """
+        Build the tree anew.
+
+        Raises:
+            QtreeError: the text of `info qtree` cannot be read.
+            KeyError: a device sits on a bus that none before it has; the key says which and where.
+
+        """
+        if self.qtree is not None:
+            return parse_qtree(self.qtree)
+        buses = {ROOT_BUS: Bus(ROOT_BUS)}
+        for number, entry in enumerate(self.devices):
+            if entry.bus not in buses:
+                known = ", ".join(buses)
+                raise KeyError(
+                    f"tree.devices[{number}].bus: expected a bus named before it ({known}), got {entry.bus!r}"
+                )
+            device = Device(entry.id, buses[entry.bus], entry.type)
+            for bus in entry.buses:
+                if bus in buses:
+                    raise KeyError(f"tree.devices[{number}].buses: a bus {bus!r} is there already")
+                buses[bus] = Bus(bus, device)
+        return DeviceTree(buses[ROOT_BUS])
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A machine to be migrated, any number of times."""
+
+    name: str
+    description: str
+    tree: TreeSource
+    devices: tuple[DeviceSpec, ...]
+    handlers: tuple[HandlerSpec, ...]
+    watchdog: Watchdog = field(default_factory=Watchdog)
+    faults: tuple[FaultSpec, ...] = ()
+
+    def plan(self) -> SwitchoverPlan:
+        """Plan its switchover."""
+        return plan_switchover(self.planned_devices(), self.planned_handlers())
+
+    def planned_devices(self) -> list[PlannedDevice]:
+        """Give its VFIO devices as a plan takes them."""
+        return [
+            PlannedDevice(
+                spec.id,
+                spec.depth,
+                spec.flags,
+                lambda current, target, latency=spec.latency: latency.get((current, target), 0.0),  # type: ignore[misc]
+                spec.transfer_s,
+                spec.parallel,
+            )
+            for spec in self.devices
+        ]
+
+    def planned_handlers(self) -> list[PlannedHandler]:
+        """Give its ordinary handlers as a plan takes them."""
+        return [
+            PlannedHandler(spec.name, spec.depth, spec.stop_s, spec.start_s, spec.prepare_stop_s, spec.prepare_start_s)
+            for spec in self.handlers
+        ]
+
+    def serial(self) -> "Scenario":
+        """Give the same machine with parallel changes off for every device."""
+        return replace(self, devices=tuple(replace(spec, parallel=False) for spec in self.devices))
+
+    def with_threads(self, threads: str) -> "Scenario":
+        """Give the same machine with all state-change threads coming about in this way."""
+        return replace(self, devices=tuple(replace(spec, threads=threads) for spec in self.devices))
+
+    def build(
+        self,
+        name: str,
+        *,
+        clock: Clock | None = None,
+        trace: TraceSink | None = None,
+        destination: bool = False,
+    ) -> ScenarioMachine:
+        """
+        Build one machine of the pair, its devices' states other than the counterpart's, its faults arranged.
+
+        Raises:
+            RuntimeError: the system refuses a thread that a device is to keep; no thread is left behind.
+
+        """
+        machine = Machine(name, clock=clock, trace=trace)
+        tree = self.tree.build()
+        places = list(tree)
+        for handler in self.handlers:
+            self._add_handler(machine, handler, places)
+        built = ScenarioMachine(machine)
+        try:
+            for spec in self.devices:
+                built.mocks[spec.id] = self._add_device(machine, spec, tree, destination=destination)
+            for fault in self.faults:
+                if fault.entry.side == ("destination" if destination else "source"):
+                    fault.arrange(built.mocks[fault.device])
+        except BaseException:
+            built.close()
+            raise
+        return built
+
+    def _add_device(self, machine: Machine, spec: DeviceSpec, tree: DeviceTree, *, destination: bool) -> MockDevice:
+        mock = MockDevice(
+            flags=spec.flags,
+            latency=spec.latency,
+            state_size=spec.state_size,
+            rate=spec.rate,
+            seed=spec.seed + (_DESTINATION_SEED if destination else 0),
+            precopy_size=spec.precopy_size,
+            precopy_dirty=spec.precopy_dirty,
+        )
+        device = VFIODevice(
+            tree.device(spec.id),
+            mock,
+            migration_parallel_states=spec.parallel,
+            migration_events=spec.events,
+        )
+        VFIOMigration(machine, device, threads=spec.threads, watchdog=self.watchdog)
+        return mock
+
+    @staticmethod
+    def _add_handler(machine: Machine, spec: HandlerSpec, places: list[Device]) -> None:
+        def main(running: bool, state: RunState) -> None:
+            machine.clock.sleep(spec.start_s if running else spec.stop_s)
+
+        def prepare(running: bool, state: RunState) -> None:
+            machine.clock.sleep(spec.prepare_start_s if running else spec.prepare_stop_s)
+
+        prepare_cb = prepare if spec.prepare_start_s or spec.prepare_stop_s else None
+        if spec.place is None:
+            machine.handlers.add(main, prepare_cb=prepare_cb, priority=spec.priority, name=spec.name)
+        else:
+            add_device_handler(machine.handlers, places[spec.place], main, prepare_cb=prepare_cb)

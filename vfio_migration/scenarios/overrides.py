@@ -1,0 +1,152 @@
+"""
+Overrides: another value for a key of a scenario, as `--set 'vf*.latency.STOP_COPY=0.02'` gives it.
+
+They are applied one after another, each to what those before it left. What they give is a scenario like any other,
+checked like what a file says.
+"""
+
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from vfio_migration.errors import ScenarioError
+from vfio_migration.scenarios.file import changed_device, changed_handler, with_specs
+from vfio_migration.scenarios.model import DeviceSpec, HandlerSpec, Scenario
+
+DEVICE_KEYS = (
+    "latency.STATE",
+    "latency.A->B",
+    "latency.default",
+    "parallel",
+    "threads",
+    "p2p",
+    "precopy",
+    "rate",
+    "state_size",
+    "precopy_size",
+    "precopy_dirty",
+    "events",
+)
+HANDLER_KEYS = ("stop", "start", "prepare_stop", "prepare_start")
+_LATENCY = "latency."
+_SHOWN_NAMES = 20  # of those that a pattern could have matched
+
+
+@dataclass(frozen=True)
+class Override:
+    """`PATTERN.KEY=VALUE`, taken apart: a pattern of ids of VFIO devices, or of names of ordinary handlers."""
+
+    text: str
+    pattern: str
+    key: str
+    value: Any
+
+
+def parse_override(text: str) -> Override:
+    """
+    Take `PATTERN.KEY=VALUE` apart; the key is one of DEVICE_KEYS or HANDLER_KEYS, the value as in TOML.
+
+    Raises:
+        ScenarioError: it is not of this form, or there is no such key.
+
+    """
+    where, equals, value = text.rpartition("=")
+    where, value = where.strip(), value.strip()
+    # A pattern may hold dots, as PCI addresses do, and so the key is looked for from the right.
+    pattern, dot, name = where.rpartition(f".{_LATENCY}")
+    key = f"{_LATENCY}{' -> '.join(part.strip() for part in name.split('->'))}"
+    if not dot:
+        pattern, dot, key = where.rpartition(".")
+    if not (equals and pattern and key and value):
+        raise ScenarioError(f"{text!r}: expected PATTERN.KEY=VALUE, such as 'vf*.latency.STOP_COPY=0.02'")
+    if not key.startswith(_LATENCY) and key not in (*DEVICE_KEYS, *HANDLER_KEYS):
+        raise ScenarioError(
+            f"{text!r}: there is no key {key!r}; expected, of a VFIO device: {', '.join(DEVICE_KEYS)}; "
+            f"of an ordinary handler: {', '.join(HANDLER_KEYS)}"
+        )
+    return Override(text, pattern, key, _value(value))
+
+
+def override(scenario: Scenario, texts: Iterable[str]) -> Scenario:
+    """
+    Give the scenario with other values: `override(load_scenario("host"), ["vf*.parallel=false"])`.
+
+    `latency.STATE` is for all arcs that lead to the state, `latency.default` for all arcs, whatever was said of them
+    before.
+
+    Raises:
+        ScenarioError: one of them cannot be used; the message says which, where, and what was expected.
+
+    """
+    devices: Sequence[DeviceSpec] = scenario.devices
+    handlers: Sequence[HandlerSpec] = scenario.handlers
+    texts = list(texts)
+    blamed = ""
+    try:
+        for blamed in texts:
+            each = parse_override(blamed)
+            if each.key in HANDLER_KEYS:
+                handlers = _to_handlers(each, handlers)
+            else:
+                devices = _to_devices(each, devices)
+        blamed = " ".join(texts)  # whether all go together shows at the end
+        return with_specs(scenario, devices, handlers)
+    except ScenarioError as error:
+        raise ScenarioError(f"{scenario.name}: {error}") from None
+    except ValueError as error:
+        raise ScenarioError(f"{scenario.name}: with {blamed!r}: {error}") from error
+
+
+def _to_devices(each: Override, devices: Sequence[DeviceSpec]) -> list[DeviceSpec]:
+    _check_matches(each, [spec.id for spec in devices], "the id of a VFIO device")
+    return [_changed(spec, each) if fnmatchcase(spec.id, each.pattern) else spec for spec in devices]
+
+
+def _to_handlers(each: Override, handlers: Sequence[HandlerSpec]) -> list[HandlerSpec]:
+    _check_matches(each, [spec.name for spec in handlers], "the name of an ordinary handler")
+    return [
+        changed_handler(spec, each.key, each.value) if fnmatchcase(spec.name, each.pattern) else spec
+        for spec in handlers
+    ]
+
+
+def _check_matches(each: Override, names: Sequence[str], what: str) -> None:
+    if any(fnmatchcase(name, each.pattern) for name in names):
+        return
+    known = list(dict.fromkeys(names))
+    shown = ", ".join(known[:_SHOWN_NAMES]) + (", ..." if len(known) > _SHOWN_NAMES else "")
+    raise ScenarioError(
+        f"{each.text!r}: expected a pattern that {what} matches, as {each.key} belongs to one, got {each.pattern!r}; "
+        f"there are: {shown or 'none'}"
+    )
+
+
+def _changed(spec: DeviceSpec, each: Override) -> DeviceSpec:
+    if each.key.startswith(_LATENCY):
+        return changed_device(spec, {"latency": _latency(spec, each.key.removeprefix(_LATENCY), each.value)})
+    changes = {each.key: each.value}
+    if each.key in ("p2p", "precopy"):
+        # Arcs that it no longer has may have been named in the file; without them the table fits again.
+        bare = changed_device(spec, {**changes, "latency": {}})
+        names = {"default"} | {name for a, b in bare.latency for name in (b.name, f"{a.name} -> {b.name}")}
+        changes["latency"] = {name: seconds for name, seconds in spec.latency_table.items() if name in names}
+    return changed_device(spec, changes)
+
+
+def _latency(spec: DeviceSpec, name: str, seconds: Any) -> dict[str, Any]:
+    """Give the table in which this name counts for all that it covers: what is narrower is forgotten."""
+    if name == "default":
+        return {name: seconds}
+    kept = {each: value for each, value in spec.latency_table.items() if not each.endswith(f" -> {name}")}
+    return kept | {name: seconds}
+
+
+def _value(text: str) -> Any:
+    """Read it as TOML does; a word needs no quotes."""
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):  # TOMLDecodeError, and numbers that are too long
+        return text
+    return table["value"] if len(table) == 1 else text

@@ -1,0 +1,174 @@
+"""Runs a scenario: migrates it, serial and in parallel, as often as asked, and says what it took."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from vfio_migration.errors import described
+from vfio_migration.live import MigrationReport, MigrationStatus, migrate
+from vfio_migration.plan import Bounds
+from vfio_migration.recorded import Timeline, build_timeline
+from vfio_migration.scenarios.model import Scenario
+from vmstate import Clock, Recorder, TraceEvent
+
+MODES = ("serial", "parallel")
+PARTS = ("switchover_s", "source_stop_s", "transfer_s", "destination_start_s")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One migration of the scenario."""
+
+    report: MigrationReport
+    state_intact: bool
+    timeline: Timeline
+    events: tuple[TraceEvent, ...] = ()
+
+    @property
+    def completed(self) -> bool:
+        """Whether the destination has taken over, with the state that the source had."""
+        return self.report.completed and self.state_intact
+
+    @property
+    def failure(self) -> str:
+        """What went wrong; empty if nothing did."""
+        if not self.report.completed:
+            error = self.report.error
+            return f"migration {self.report.status}: {'' if error is None else described(error)}"
+        return "" if self.state_intact else "the state that arrived is not what was sent"
+
+
+@dataclass(frozen=True)
+class ModeResult:
+    """All runs of one mode."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def status(self) -> MigrationStatus:
+        """`completed` if all runs are, else the first other status."""
+        return next((run.report.status for run in self.runs if not run.report.completed), MigrationStatus.COMPLETED)
+
+    def median(self, part: str) -> float | None:
+        """Give the median over the runs of a part of the switchover, in seconds; None if none reached it."""
+        values = [value for run in self.runs if (value := getattr(run.report, part)) is not None]
+        return median(values) if values else None
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What went wrong in which run, a line each."""
+        return tuple(f"run {number}: {run.failure}" for number, run in enumerate(self.runs, start=1) if run.failure)
+
+    @property
+    def typical(self) -> Run:
+        """The run whose switchover is nearest to the median."""
+        middle = self.median("switchover_s")
+        if middle is None:
+            return self.runs[0]
+        return min(
+            (run for run in self.runs if run.report.switchover_s is not None),
+            key=lambda run: abs((run.report.switchover_s or 0.0) - middle),
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What running a scenario came to."""
+
+    scenario: str
+    modes: dict[str, ModeResult]
+    bounds: Bounds
+
+    @property
+    def completed(self) -> bool:
+        """Whether every run of every mode completed."""
+        return all(run.completed for mode in self.modes.values() for run in mode.runs)
+
+    @property
+    def speedup(self) -> float | None:
+        """The serial switchover over the parallel one; None unless both were measured."""
+        serial, parallel = self._switchover("serial"), self._switchover("parallel")
+        return serial / parallel if serial is not None and parallel else None
+
+    @property
+    def efficiency(self) -> float | None:
+        """What the mechanism could reach over the parallel switchover as measured."""
+        parallel = self._switchover("parallel")
+        return self.bounds.mechanism_s / parallel if parallel else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Give what `run --json` writes; times in seconds, medians over the runs."""
+        return {
+            "scenario": self.scenario,
+            "modes": {
+                name: {
+                    "status": str(mode.status),
+                    **{part: mode.median(part) for part in PARTS},
+                    "runs": [_run_json(run) for run in mode.runs],
+                }
+                for name, mode in self.modes.items()
+            },
+            "bounds": asdict(self.bounds),
+            "speedup": self.speedup,
+            "efficiency": self.efficiency,
+        }
+
+    def _switchover(self, mode: str) -> float | None:
+        return self.modes[mode].median("switchover_s") if mode in self.modes else None
+
+
+def run_scenario(
+    scenario: Scenario,
+    modes: Sequence[str] = MODES,
+    *,
+    runs: int = 3,
+    make_clock: Callable[[], Clock | None] = lambda: None,
+    on_run: Callable[[], object] = lambda: None,
+) -> Result:
+    """
+    Migrate a scenario's machine `runs` times in each mode; `on_run` is called after each.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; a migration that could still be cancelled was, and its source runs again.
+
+    """
+    results: dict[str, list[Run]] = {mode: [] for mode in modes}
+    for _ in range(runs):
+        for mode in modes:  # in turns, so that whatever else the machine does meets all of them
+            run = run_once(scenario if mode == "parallel" else scenario.serial(), make_clock())
+            if run.report.interrupted:
+                raise KeyboardInterrupt
+            results[mode].append(run)
+            on_run()
+    return Result(
+        scenario.name,
+        {mode: ModeResult(tuple(each)) for mode, each in results.items()},
+        scenario.plan().bounds,
+    )
+
+
+def run_once(scenario: Scenario, clock: Clock | None = None, *, record: bool = True) -> Run:
+    """Build a pair of machines, start the source, and migrate it; unless recorded, the timeline is empty."""
+    recorder = Recorder()
+    trace = recorder if record else None
+    source = scenario.build("source", clock=clock, trace=trace)
+    destination = scenario.build("destination", clock=source.machine.clock, trace=trace, destination=True)
+    source.machine.start()
+    report = migrate(source.machine, destination.machine)
+    intact = all(mock.state_hash == destination.mocks[name].state_hash for name, mock in source.mocks.items())
+    source.close()
+    destination.close()
+    return Run(report, intact, build_timeline(recorder.events), tuple(recorder.events))
+
+
+def _run_json(run: Run) -> dict[str, Any]:
+    report = run.report
+    return {
+        "status": str(report.status),
+        "error": None if report.error is None else described(report.error),
+        **{part: getattr(report, part) for part in PARTS},
+        "bytes_sent": report.bytes_sent,
+        "stream_sha256": report.stream_sha256,
+        "state_intact": run.state_intact,
+    }

@@ -1,0 +1,167 @@
+"""
+The clock seam: the few primitives through which everything here waits, and the real clock.
+
+Whatever sleeps, starts or joins a thread, or waits for somebody else does so through its machine's
+clock, so that time can be swapped without touching the code that waits.
+"""
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from vmstate.clocks._threads import start
+
+NS_PER_SECOND = 1_000_000_000
+
+
+def seconds_to_ns(seconds: float) -> int:
+    """
+    Turn seconds into whole nanoseconds, halves to even: the only rounding rule for time.
+
+    Raises:
+        ValueError: `seconds` is negative or not finite.
+
+    """
+    if not (seconds >= 0 and math.isfinite(seconds)):
+        raise ValueError(f"a time must be finite and not negative, in seconds; got {seconds!r}")
+    nanoseconds = seconds * NS_PER_SECOND
+    return round(nanoseconds) if math.isfinite(nanoseconds) else int(seconds) * NS_PER_SECOND
+
+
+class Lock(Protocol):
+    """A lock without an owner: whoever likes may release it, as with `threading.Lock`."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take the lock; False if that took longer than `timeout` seconds (-1: no limit)."""
+        ...
+
+    def release(self) -> None:
+        """Give the lock up, to whoever waits for it."""
+        ...
+
+
+class Event(Protocol):
+    """A flag that can be waited for, as `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Whether the flag is up."""
+        ...
+
+    def set(self) -> None:
+        """Raise the flag and wake everybody who waits for it."""
+        ...
+
+    def clear(self) -> None:
+        """Lower the flag."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the flag is up; False if that took longer than `timeout` seconds."""
+        ...
+
+
+class Clock(Protocol):
+    """
+    What a machine needs of time.
+
+    Two machines can only be migrated into one another if their clocks are equal (`==`).
+    """
+
+    def now(self) -> int:
+        """Nanoseconds since some fixed moment; never goes back."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Let the calling thread wait for so many seconds."""
+        ...
+
+    def start_thread(self, target: Callable[[], object], name: str) -> threading.Thread:
+        """
+        Start a daemon thread that runs `target`.
+
+        Raises:
+            RuntimeError: the system refuses another thread.
+
+        """
+        ...
+
+    def join(self, thread: threading.Thread, timeout: float | None = None) -> bool:
+        """Wait for the end of a thread that `start_thread` returned; False if it took too long."""
+        ...
+
+    def give_way(self) -> None:
+        """Let a thread go on that the calling one has just woken, where threads would otherwise pile up."""
+        ...
+
+    def lock(self, name: str, *, idle: bool = False) -> Lock:
+        """Make a lock; the name says in diagnoses what is waited for, `idle` that nobody minds the wait."""
+        ...
+
+    def event(self, name: str, *, outside: bool = False) -> Event:
+        """Make an event; `outside`: somebody who does not take part in this clock may end the wait."""
+        ...
+
+    def taking_part(self) -> AbstractContextManager[None]:
+        """Make the calling thread one that this clock waits for, until the context ends."""
+        ...
+
+
+@dataclass(frozen=True)
+class RealClock:
+    """The system's monotonic clock; its locks, events and threads are those of `threading`."""
+
+    def now(self) -> int:
+        """Nanoseconds of the monotonic clock."""
+        return time.monotonic_ns()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep for real."""
+        time.sleep(seconds)
+
+    def start_thread(self, target: Callable[[], object], name: str) -> threading.Thread:
+        """Start a daemon thread, so that one that stalls does not keep the process alive."""
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        start(thread)
+        return thread
+
+    def join(self, thread: threading.Thread, timeout: float | None = None) -> bool:
+        """
+        Join for real.
+
+        Until Python 3.13, a join that Ctrl-C interrupts takes the thread for one that has ended (bpo-45274): who
+        goes on waiting after that has to know by other means when the thread is done.
+        """
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def give_way(self) -> None:
+        """
+        Yield the processor, and with it the interpreter's lock where there is one.
+
+        Hundreds of threads that wait for that lock at the same time wake one another every few milliseconds for
+        nothing (`sys.getswitchinterval`); one that gets it at once is asleep again before the next is woken.
+        """
+        _yield()
+
+    def lock(self, name: str, *, idle: bool = False) -> Lock:
+        """Make a plain lock of `threading`."""
+        return threading.Lock()
+
+    def event(self, name: str, *, outside: bool = False) -> Event:
+        """Make a plain event of `threading`."""
+        return threading.Event()
+
+    def taking_part(self) -> AbstractContextManager[None]:
+        """Do nothing: the system schedules every thread anyway."""
+        return _NOTHING
+
+
+_yield: Callable[[], None] = getattr(os, "sched_yield", partial(time.sleep, 0))  # which not every system has
+
+_NOTHING: AbstractContextManager[None] = nullcontext()
