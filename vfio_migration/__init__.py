@@ -8,6 +8,7 @@ and structlog only; the command line, scenarios and pictures are in modules of t
 from vfio_migration.changes import Watchdog
 from vfio_migration.device import (
     ALL_FLAGS,
+    Counted,
     DataFault,
     DeviceBackend,
     DeviceState,
@@ -35,6 +36,7 @@ from vfio_migration.registered import VFIOMigration
 __all__ = [
     "ALL_FLAGS",
     "BlockedTransitionError",
+    "Counted",
     "DataFault",
     "DeviceBackend",
     "DeviceBusyError",

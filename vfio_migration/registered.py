@@ -1,6 +1,5 @@
 """A VFIO device registered with its machine: handlers, notifier, and its part of the migration stream."""
 
-import hashlib
 import struct
 from contextlib import ExitStack
 from types import TracebackType
@@ -15,7 +14,7 @@ from vfio_migration.changes import (
     Watchdog,
     make_launcher,
 )
-from vfio_migration.device import DeviceState, VFIODevice
+from vfio_migration.device import Counted, DeviceState, VFIODevice
 from vfio_migration.errors import DeviceBusyError, DeviceLostError, StreamError, VFIOMigrationError
 from vmstate import (
     Bracket,
@@ -37,8 +36,10 @@ _END_OF_STATE = 0xFFFFFFFFEF100001
 _CONFIG = 0xFFFFFFFFEF100002
 _SETUP = 0xFFFFFFFFEF100003
 _DATA = 0xFFFFFFFFEF100004
+# Ours, and no word of QEMU's: data of which only the size travels. Then come that size, and as of any data the length
+# and the bytes of what stands for it.
+_COUNTED = 0xFFFFFFFFEF1000F4
 _WORD = struct.Struct(">Q")
-_DIGEST_SIZE = hashlib.sha256().digest_size
 _SAVING = (DeviceState.PRE_COPY, DeviceState.PRE_COPY_P2P)
 
 
@@ -75,7 +76,7 @@ class VFIOMigration:
         change = StateChange(machine, vfio_device, self._setter)
         self._closed = False
         # Of the migration under way; guarded by the big lock or handed on with it.
-        self._digest = hashlib.sha256()
+        self._data_size = 0  # bytes of data sent, or loaded
         self._state_complete = False
         with machine.big_lock, ExitStack() as undo:
             vfio_device.backend.bind(machine.clock)
@@ -155,7 +156,7 @@ class VFIOMigration:
 
     def save_setup(self, stream: SaveStream) -> None:
         """Go to PRE_COPY, if the device can and runs."""
-        self._digest = hashlib.sha256()
+        self._data_size = 0
         if self._setter.lost:
             raise DeviceLostError(f"device {self.id!r} is lost and cannot be migrated: take it away")
         if self.vfio_device.precopy:
@@ -187,8 +188,8 @@ class VFIOMigration:
         self.machine.emit("vfio_save_complete_precopy", name=self.id, ret=0)
 
     def save_state(self, stream: SaveStream) -> None:
-        """Send the device's configuration: the digest of all its data."""
-        stream.write(_WORD.pack(_CONFIG) + self._digest.digest() + _WORD.pack(_END_OF_STATE))
+        """Send the device's configuration: how many bytes of data it takes to have all."""
+        stream.write(_WORD.pack(_CONFIG) + _WORD.pack(self._data_size) + _WORD.pack(_END_OF_STATE))
 
     def save_cleanup(self) -> None:
         """
@@ -217,8 +218,13 @@ class VFIOMigration:
     def _save_data(self, stream: SaveStream) -> bool:
         data = self.vfio_device.backend.read(CHUNK)
         if data:
-            self._digest.update(data)
-            stream.write(_WORD.pack(_DATA) + _WORD.pack(len(data)))
+            self._data_size += len(data)
+            if isinstance(data, Counted):
+                stream.write(_WORD.pack(_COUNTED) + _WORD.pack(data.stands_for))
+                stream.stand_for(data.stands_for - len(data))
+            else:
+                stream.write(_WORD.pack(_DATA))
+            stream.write(_WORD.pack(len(data)))
             stream.write(data)
         return bool(data)
 
@@ -226,7 +232,7 @@ class VFIOMigration:
 
     def load_setup(self) -> None:
         """Go to RESUMING, from RUNNING: a device that an earlier migration left elsewhere is reset first."""
-        self._digest = hashlib.sha256()
+        self._data_size = 0
         self._state_complete = False
         if self.device_state is not DeviceState.RUNNING:
             self._setter.reset()
@@ -240,8 +246,8 @@ class VFIOMigration:
                 return
             if self._state_complete:
                 raise self._stream_error(stream, "data after the device's configuration")
-            if word == _DATA:
-                self._load_data(stream)
+            if word in (_DATA, _COUNTED):
+                self._load_data(stream, self._read_word(stream) if word == _COUNTED else None)
             elif word == _CONFIG:
                 self._load_config(stream)
             elif word != _SETUP:
@@ -260,20 +266,25 @@ class VFIOMigration:
             except VFIOMigrationError as error:
                 _log.error("clean-up failed", machine=self.machine.name, device=self.id, error=str(error))
 
-    def _load_data(self, stream: LoadStream) -> None:
+    def _load_data(self, stream: LoadStream, stands_for: int | None) -> None:
         size = self._read_word(stream)
         if not 0 < size <= CHUNK:
             raise self._stream_error(stream, f"expected 1 to {CHUNK} bytes of data, the stream announces {size}")
         data = stream.read(size)
-        self._digest.update(data)
+        self._data_size += size
+        if stands_for is not None:
+            data = Counted(data, stands_for)
         try:
             self.vfio_device.backend.write(data)
         except OSError as error:
             raise self._stream_error(stream, f"the device refused the data: {error}") from error
 
     def _load_config(self, stream: LoadStream) -> None:
-        if stream.read(_DIGEST_SIZE) != self._digest.digest():
-            raise self._stream_error(stream, "the device's data is not what the source has sent")
+        size = self._read_word(stream)
+        if size != self._data_size:
+            raise self._stream_error(
+                stream, f"{self._data_size} bytes of the device's data have arrived, the source has sent {size}"
+            )
         self._state_complete = True
 
     def _read_word(self, stream: LoadStream) -> int:

@@ -14,6 +14,7 @@ import operator
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from itertools import chain
 from types import TracebackType
@@ -176,42 +177,49 @@ class HandlerList:
                 SystemExit that is alone is raised as itself.
 
         """
-        self.big_lock.refuse_barred("notify")
-        with self.big_lock, deferred_interrupts() as interrupts:
-            self.refuse_nested("notify")
-            self._notifying = True
-            self._result = 0
-            failures: list[BaseException] = []
-            try:
-                for kind in PassKind:
-                    self._walk(kind, running, state, failures)
-            finally:
-                self._notifying = False
-            result = self._result
-        if interrupts:
-            failures.append(KeyboardInterrupt())
+        with self.changing("notify"):
+            return self.call_all(running, state)
+
+    @contextmanager
+    def changing(self, what: str) -> Iterator[None]:
+        """
+        Hold the big lock to notify, or to change what is notified of: the one guard of start, stop and notify.
+
+        `what` says what is tried, before "machine". A first Ctrl-C meanwhile is raised at the end, together with
+        what handlers raised; a second one at once.
+
+        Raises:
+            BigLockError: called from a state-change thread; nothing was changed.
+            NestedNotificationError: called from a handler of this very list; nothing was changed.
+
+        """
+        self.big_lock.refuse_barred(what)
+        with deferred_interrupts(), self.big_lock:
+            if self._notifying:
+                raise NestedNotificationError(
+                    f"a handler cannot {what} the machine that is calling it: a notification is under way; "
+                    "do it after start() or stop() has returned, or from a thread that waits for its turn"
+                )
+            yield
+
+    def call_all(self, running: bool, state: RunState) -> int:
+        """Make both passes, for who is inside `changing`; gives and raises what `notify` does, but for the guard."""
+        self._notifying = True
+        self._result = 0
+        failures: list[BaseException] = []
+        try:
+            for kind in PassKind:
+                self._walk(kind, running, state, failures)
+        finally:
+            self._notifying = False
         if failures:
             raise _together(failures, running, state)
-        return 0 if running else result
+        return 0 if running else self._result
 
     @property
     def notifying(self) -> bool:
         """Whether a notification is under way; to be asked by the holder of the big lock."""
         return self._notifying
-
-    def refuse_nested(self, what: str) -> None:
-        """
-        Raise if the calling thread, which holds the big lock, is inside a notification already.
-
-        Raises:
-            NestedNotificationError: it is.
-
-        """
-        if self._notifying:
-            raise NestedNotificationError(
-                f"a handler cannot {what} the machine that is calling it: a notification is under way; "
-                "do it after start() or stop() has returned, or from a thread that waits for its turn"
-            )
 
     def __len__(self) -> int:
         return len(self._sorted) + len(self._added) - self._removed

@@ -1,11 +1,8 @@
 """A machine: its run state, its handlers under its big lock, and what migrates with it."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
-from vmstate._interrupts import deferred_interrupts
 from vmstate.big_lock import BigLock
 from vmstate.clocks import Clock, RealClock
 from vmstate.errors import InvalidTransitionError, RegistrationError, StartRefusedError
@@ -92,7 +89,7 @@ class Machine:
             BaseExceptionGroup: what handlers raised; all were called, and the machine runs.
 
         """
-        with self._changing("start"):
+        with self.handlers.changing("start"):
             if self._run_state is RunState.INMIGRATE:
                 self._autostart = True
             elif not self._run_state.live and not self._resuming:
@@ -135,7 +132,7 @@ class Machine:
             BigLockError: called from a state-change thread of this machine; nothing was changed.
 
         """
-        with self._changing("set the run state of"):
+        with self.handlers.changing("set the run state of"):
             self._set(RunState(state))
 
     def prepare_incoming(self) -> None:
@@ -148,7 +145,7 @@ class Machine:
             InvalidTransitionError: the machine is live, or in a state from which there is no way.
 
         """
-        with self._changing("prepare for an incoming migration"):
+        with self.handlers.changing("prepare for an incoming migration"):
             state = self._run_state
             if state is RunState.INMIGRATE:
                 return
@@ -215,7 +212,7 @@ class Machine:
     def force_stop(self, state: RunState) -> int:
         """Stop a live machine as `stop`, and set the state of any other; raises so (QEMU's `vm_stop_force_state`)."""
         self._refuse_live(state)
-        with self._changing("stop"):
+        with self.handlers.changing("stop"):
             if self._run_state.live:
                 return self._stop(state, announce=True)
             self._set(state)
@@ -223,7 +220,7 @@ class Machine:
 
     def resume(self) -> None:
         """Start the machine whoever asks, also out of a migration; raises as `start` otherwise."""
-        with self._changing("start"):
+        with self.handlers.changing("start"):
             state = RunState.SUSPENDED if self._was_suspended else RunState.RUNNING
             check_transition(self._run_state, state, self.name)
             self._resuming = True  # a subscriber who starts the machine asks for what is happening already
@@ -257,26 +254,9 @@ class Machine:
             except Exception as error:  # noqa: BLE001 - a sink that fails must not fail the machine
                 _log.error("trace sink failed", machine=self.name, traced=name, error=repr(error))
 
-    @contextmanager
-    def _changing(self, what: str) -> Iterator[None]:
-        """Hold the big lock, unless the machine must not be changed from here; a Ctrl-C waits for the end."""
-        self.big_lock.refuse_barred(what)
-        with deferred_interrupts() as interrupts:
-            try:
-                with self.big_lock:
-                    self.handlers.refuse_nested(what)
-                    yield
-            except BaseExceptionGroup as group:
-                if interrupts:
-                    failures = [*group.exceptions, KeyboardInterrupt()]
-                    raise BaseExceptionGroup(group.message, failures) from None
-                raise
-        if interrupts:
-            raise KeyboardInterrupt
-
     def _stop(self, state: RunState, *, announce: bool) -> int:
         self._refuse_live(state)
-        with self._changing("stop"):
+        with self.handlers.changing("stop"):
             if self._run_state is RunState.INMIGRATE and announce:
                 self._autostart = False
             if not self._run_state.live:
@@ -296,7 +276,7 @@ class Machine:
 
     def _notify(self, running: bool, state: RunState) -> int:
         self.emit("vm_state_notify", running=int(running), reason=state.number, reason_str=str(state))
-        return self.handlers.notify(running, state)
+        return self.handlers.call_all(running, state)
 
     def _set(self, state: RunState) -> None:
         current = self._run_state

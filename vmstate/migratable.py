@@ -19,6 +19,10 @@ class SaveStream(Protocol):
         """Append bytes to the section that is open."""
         ...
 
+    def stand_for(self, size: int) -> None:
+        """Count so many bytes more that were not appended, but for which something appended stands."""
+        ...
+
 
 class LoadStream(Protocol):
     """Where a section's bytes come from."""

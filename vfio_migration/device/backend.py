@@ -1,9 +1,25 @@
 """What drives a device: the protocol between the migration code and whatever stands for the hardware."""
 
-from typing import Protocol
+from typing import Protocol, Self
 
 from vfio_migration.device.state_machine import DeviceState, MigrationFlags
 from vmstate import Clock
+
+
+class Counted(bytes):
+    """
+    A piece of a device's state of which only the size travels: `stands_for` bytes, and these in their place.
+
+    A backend whose state nobody needs to see gives it in `read`, and gets it in `write` on the other side.
+    """
+
+    stands_for: int
+
+    def __new__(cls, data: bytes, stands_for: int) -> Self:
+        """Have these bytes stand for so many."""
+        made = super().__new__(cls, data)
+        made.stands_for = stands_for
+        return made
 
 
 class DeviceBackend(Protocol):

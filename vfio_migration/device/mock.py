@@ -1,20 +1,16 @@
-"""
-A device without hardware: it waits for each arc, has state of a given size, and fails when told to.
-
-Its state is a sequence of blocks, closed by a digest of the whole, so that the device that loads it
-notices what a real one's firmware would notice: state that is incomplete or was altered.
-"""
+"""A device without hardware: it waits for each arc, has state of a given size, and fails when told to."""
 
 import errno as errno_codes
-import hashlib
 import os
 import random
-import struct
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from vfio_migration.device.mock_faults import DataFault, Fault, FaultPlan
+from vfio_migration.device.mock_state import MockState, Piece
+from vfio_migration.device.mock_transfer import Inbox, Outbox
 from vfio_migration.device.state_machine import ALL_FLAGS, DeviceState, MigrationFlags, is_arc, transition_path
 from vfio_migration.errors import BlockedTransitionError
 from vmstate import NS_PER_SECOND, Clock, Event, RealClock, RegistrationError, seconds_to_ns
@@ -22,9 +18,7 @@ from vmstate import NS_PER_SECOND, Clock, Event, RealClock, RegistrationError, s
 Arc = tuple[DeviceState, DeviceState]
 _S = DeviceState
 _SAVING = (_S.PRE_COPY, _S.PRE_COPY_P2P, _S.STOP_COPY)
-_BLOCK, _END = 1, 2
-_HEADER = struct.Struct(">BQI")  # kind, offset (of the end: the whole size), length of what follows
-_BLOCK_SIZE = 16 * 1024
+_SHORT_READ = 10  # bytes
 
 
 class MockDevice:
@@ -35,7 +29,7 @@ class MockDevice:
     `state_size` bytes of state are left when pre-copy is over; a device with pre-copy has `precopy_size`
     more, which it sends before, and dirties `precopy_dirty` bytes of them, one number for each round.
     Reading takes size / `rate` (bytes per second; None: no time); writing takes none. The state's bytes
-    follow from `seed`.
+    follow from `seed`; with `contents="sizes"` only their number travels.
 
     Raises:
         ValueError: a size, a rate or a latency is negative or no number, or an arc is none that a device takes.
@@ -52,6 +46,7 @@ class MockDevice:
         seed: int = 0,
         precopy_size: int = 4096,
         precopy_dirty: Sequence[int] = (2048, 1024),
+        contents: Literal["bytes", "sizes"] = "bytes",
     ) -> None:
         self._flags = MigrationFlags(flags) | MigrationFlags.STOP_COPY
         self._latency_ns, self._other_latency_ns = _checked_latency(latency, self._flags)
@@ -59,24 +54,23 @@ class MockDevice:
             raise ValueError("sizes of state are in bytes and not negative")
         if rate is not None and not rate > 0:
             raise ValueError(f"rate is in bytes per second and more than 0, or None; got {rate!r}")
+        if contents not in ("bytes", "sizes"):
+            raise ValueError(f"contents are 'bytes', or 'sizes' of which only the number travels; got {contents!r}")
         self._rate = rate
         self._random = random.Random(seed)  # noqa: S311 - test data
         self._warm_size = precopy_size if MigrationFlags.PRE_COPY in self._flags else 0
-        self._size = self._warm_size + state_size
+        self._memory = MockState(self._warm_size + state_size, self._new_key())
         self._precopy_dirty = tuple(min(size, self._warm_size) for size in precopy_dirty)
         self._bound = False
         self._clock: Clock = RealClock()
         # The thread that drives the device and those that arrange faults or look at it share what follows.
         self._lock = threading.Lock()
         self._state = DeviceState.RUNNING
-        self._memory: bytearray | None = None  # made when first needed
-        self._outbox: deque[tuple[bytes, int]] = deque()  # encoded records, and how many bytes they carry
+        self._outbox = Outbox(counted=contents == "sizes")
         self._dirty_rounds: deque[int] = deque()
         self._reading_since: int | None = None  # ns; with the bytes read since, says how long a read waits
         self._bytes_read = 0
-        self._inbox = bytearray()
-        self._loading: bytearray | None = None
-        self._loaded_digest: bytes | None = None
+        self._inbox: Inbox | None = None  # made by the first write
         self._stalled: Event | None = None  # raised by release()
         self._resets = 0  # an arc that a reset has overtaken changes nothing any more
         self._faults = FaultPlan()
@@ -93,9 +87,9 @@ class MockDevice:
 
     @property
     def state_hash(self) -> str:
-        """SHA-256 of the device's whole state, for comparing source and destination."""
+        """SHA-256 that is equal for equal states, for comparing source and destination."""
         with self._lock:
-            return hashlib.sha256(self._content()).hexdigest()
+            return self._memory.sha256
 
     def arc_latency(self, current: DeviceState, target: DeviceState) -> float:
         """Give the seconds that an arc takes."""
@@ -195,16 +189,17 @@ class MockDevice:
 
     def bind(self, clock: Clock) -> None:
         """Wait through this clock from now on."""
-        if self._bound:
-            raise RegistrationError("this backend drives a device of a machine already: make one for each")
-        self._bound = True
+        with self._lock:
+            if self._bound:
+                raise RegistrationError("this backend drives a device of a machine already: make one for each")
+            self._bound = True
         self._clock = clock
 
     def unbind(self) -> None:
         """Be free for another machine; an arc that is under way then changes nothing any more."""
         with self._lock:
             self._resets += 1
-        self._bound = False
+            self._bound = False
 
     def set_arc(self, target: DeviceState) -> None:
         """Work for as long as the arc takes, then be there, or fail as arranged; EINVAL if it is not one arc."""
@@ -214,7 +209,7 @@ class MockDevice:
         until = self._clock.now() + self._latency_ns.get(arc, self._other_latency_ns)
         with self._lock:
             resets = self._resets
-            refusal = self._refusal() if arc[0] is _S.RESUMING else None
+            refusal = self._inbox.refusal if arc[0] is _S.RESUMING and self._inbox is not None else None
         self._sleep_until(until)
         fault = self._faults.meet(arc)
         while fault is not None and fault.stall:
@@ -235,48 +230,42 @@ class MockDevice:
     def pending(self) -> int:
         """Count the bytes that pre-copy could read now."""
         with self._lock:
-            return sum(size for _, size in self._outbox)
+            return self._outbox.pending
 
     def read(self, size: int) -> bytes:
-        """Give the next bytes, after the time that they take."""
+        """Give the next bytes, after the time that they take; ENODEV if there is no transfer (any more)."""
         with self._lock:
             if self._state not in _SAVING:
-                raise OSError(errno_codes.EINVAL, f"no state to read in {self._state.name}")
+                raise OSError(errno_codes.ENODEV, f"no state to read in {self._state.name}: the transfer has ended")
             if self._reading_since is None:
                 self._reading_since = self._clock.now()
-                if self._state is _S.STOP_COPY:
-                    self._outbox.append((self._end_record(), 0))
-            if not self._outbox:
+            if self._outbox.empty:
                 return b""
-            record, carried = self._next_record(size)
+            data, carried = self._next_read(size)
             self._bytes_read += carried
             until = self._reading_since + self._reading_ns(self._bytes_read)
         self._sleep_until(until)
         with self._lock:
-            if not self._outbox and self._dirty_rounds and self._state is not _S.STOP_COPY:
+            if self._outbox.empty and self._dirty_rounds and self._state is not _S.STOP_COPY:
                 self._dirty(self._dirty_rounds.popleft())
-        return record
+        return data
 
     def write(self, data: bytes) -> None:
         """Take bytes; a malformed record is EINVAL."""
         with self._lock:
             if self._state is not _S.RESUMING:
                 raise OSError(errno_codes.EINVAL, f"no state to write in {self._state.name}")
-            if self._loading is None:  # from now on, what is loaded must be complete
-                self._loading = bytearray()
+            if self._inbox is None:  # from now on, what is loaded must be complete
+                self._inbox = Inbox()
             fault = self._faults.meet("write")
             if fault is not None:
                 if fault.data is DataFault.ERROR:
                     raise _os_error(fault.errno, "writing the state")
                 data = b"" if fault.data is DataFault.CUT else _altered(data)
-            self._inbox += data
-            while len(self._inbox) >= _HEADER.size:
-                kind, offset, length = _HEADER.unpack_from(self._inbox)
-                if len(self._inbox) < _HEADER.size + length:
-                    break
-                body = bytes(self._inbox[_HEADER.size : _HEADER.size + length])
-                del self._inbox[: _HEADER.size + length]
-                self._load(kind, offset, body)
+            try:
+                self._inbox.write(data)
+            except ValueError as error:
+                raise OSError(errno_codes.EINVAL, str(error)) from error
 
     def _stall(self, fault: Fault, arc: Arc) -> None:
         if fault.stall_s is not None:
@@ -306,7 +295,7 @@ class MockDevice:
         with self._lock:
             self._resets += 1
             self._state = DeviceState.RUNNING
-            self._memory = bytearray(self._size)
+            self._memory = MockState(self._memory.size)
             self._forget_transfer()
 
     # Below, the lock is held.
@@ -314,87 +303,48 @@ class MockDevice:
     def _enter(self, current: DeviceState, target: DeviceState) -> None:
         if target in (_S.PRE_COPY, _S.PRE_COPY_P2P) and current not in _SAVING:
             self._forget_transfer()
-            self._outbox.extend(self._blocks(0, self._warm_size))
+            self._outbox.add(self._memory, 0, self._warm_size)
             self._dirty_rounds.extend(self._precopy_dirty)
             self._start_reading()
         elif target is _S.STOP_COPY:
             if current not in _SAVING:
                 self._forget_transfer()
-                self._outbox.extend(self._blocks(0, self._size))
+                self._outbox.add(self._memory, 0, self._memory.size)
             else:
-                self._outbox.extend(self._blocks(self._warm_size, self._size))
+                self._outbox.add(self._memory, self._warm_size, self._memory.size)
+            self._outbox.close(self._memory)
             self._dirty_rounds.clear()
             self._start_reading()
-        elif target is _S.RESUMING:
+        elif current is _S.RESUMING and self._inbox is not None:
+            self._memory = self._inbox.state
+            self._warm_size = min(self._warm_size, self._memory.size)
             self._forget_transfer()
-        elif current is _S.RESUMING and self._loading is not None:
-            self._memory = self._loading
-            self._size = len(self._memory)
-            self._warm_size = min(self._warm_size, self._size)
+        elif target is _S.RESUMING or (current in _SAVING and target not in _SAVING):
             self._forget_transfer()
-
-    def _refusal(self) -> str | None:
-        """Say why what was loaded cannot be used; None if it can, or if nothing was loaded."""
-        if self._loading is None:
-            return None
-        if self._loaded_digest is None or self._inbox:
-            return "the state that was loaded is incomplete"
-        if hashlib.sha256(self._loading).digest() != self._loaded_digest:
-            return "the state that was loaded was altered on its way"
-        return None
-
-    def _end_record(self) -> bytes:
-        content = self._content()
-        digest = hashlib.sha256(content).digest()
-        return _HEADER.pack(_END, len(content), len(digest)) + digest
-
-    def _load(self, kind: int, offset: int, body: bytes) -> None:
-        assert self._loading is not None  # noqa: S101 - write() has made it
-        if kind == _BLOCK and len(body) <= _BLOCK_SIZE and self._loaded_digest is None:
-            if offset > len(self._loading):
-                raise OSError(errno_codes.EINVAL, f"the state leaves a gap before its byte {offset}")
-            self._loading[offset : offset + len(body)] = body
-        elif kind == _END and self._loaded_digest is None and offset == len(self._loading):
-            self._loaded_digest = body
-        else:
-            raise OSError(errno_codes.EINVAL, "the state holds a record that no device wrote")
-
-    def _content(self) -> bytearray:
-        if self._memory is None:
-            self._memory = bytearray(self._random.randbytes(self._size))
-        return self._memory
-
-    def _blocks(self, start: int, end: int) -> list[tuple[bytes, int]]:
-        content = self._content()
-        blocks = []
-        for offset in range(start, end, _BLOCK_SIZE):
-            body = bytes(content[offset : min(offset + _BLOCK_SIZE, end)])
-            blocks.append((_HEADER.pack(_BLOCK, offset, len(body)) + body, len(body)))
-        return blocks
 
     def _dirty(self, size: int) -> None:
         """Change the first bytes, as a guest does that goes on running, so that they must be sent again."""
-        size = min(size, self._size)
-        self._content()[:size] = self._random.randbytes(size)
-        self._outbox.extend(self._blocks(0, size))
+        size = min(size, self._memory.size)
+        self._memory.write(Piece(0, size, self._new_key()))
+        self._outbox.add(self._memory, 0, size)
         self._start_reading()
 
-    def _next_record(self, size: int) -> tuple[bytes, int]:
+    def _new_key(self) -> int:
+        return self._random.getrandbits(63) + 1
+
+    def _next_read(self, size: int) -> tuple[bytes, int]:
         """Give the next bytes to be read and how many of the state's they carry, as far as no fault is met."""
-        fault = self._faults.meet("read") if self._state is _S.STOP_COPY else None
+        fault = self._faults.meet("read")
         wrong = fault.data if fault is not None else None
         if fault is not None and wrong is DataFault.ERROR:
             raise _os_error(fault.errno, "reading the state")
-        record, carried = self._outbox.popleft()
+        if wrong is DataFault.SHORT:
+            size = max(1, min(size, _SHORT_READ))
+        data, carried = self._outbox.read(size)
         if wrong is DataFault.CUT:
             self._outbox.clear()
-            return record[: len(record) // 2], carried
-        if wrong is DataFault.SHORT:
-            size = max(1, min(size, len(record)) // 2)
-        if len(record) > size:
-            self._outbox.appendleft((record[size:], 0))
-        record = record[:size]
-        return (_altered(record) if wrong is DataFault.ALTERED else record), carried
+            return data[: len(data) // 2], carried
+        return (_altered(data) if wrong is DataFault.ALTERED else data), carried
 
     def _start_reading(self) -> None:
         """Have the time that reading takes begin with the next read."""
@@ -407,9 +357,7 @@ class MockDevice:
     def _forget_transfer(self) -> None:
         self._outbox.clear()
         self._dirty_rounds.clear()
-        self._inbox.clear()
-        self._loading = None
-        self._loaded_digest = None
+        self._inbox = None
 
     def _checked_arc(self, current: DeviceState, target: DeviceState) -> Arc:
         try:

@@ -53,20 +53,28 @@ class StreamWriter:
         self._buffer = bytearray()
         self._checksum = 0
         self._sections = 0
-        self._hash = hashlib.sha256()
+        self._seals = hashlib.sha256()
         self.bytes_sent = 0
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of all bytes sent so far."""
-        return self._hash.hexdigest()
+        """SHA-256 of all checksums sent so far: the same for the same bytes, which are not hashed once more for it."""
+        return self._seals.hexdigest()
 
     def write(self, data: bytes) -> None:
         """Append bytes."""
         self._checksum = zlib.crc32(data, self._checksum)
+        if len(data) >= _FLUSH_SIZE:  # of a device's state: not copied once more
+            self._flush()
+            self._send(data)
+            return
         self._buffer += data
         if len(self._buffer) >= _FLUSH_SIZE:
             self._flush()
+
+    def stand_for(self, size: int) -> None:
+        """Count so many bytes as sent of which something stands in the stream."""
+        self.bytes_sent += size
 
     def header(self, header: Header) -> None:
         """Begin the stream."""
@@ -88,13 +96,17 @@ class StreamWriter:
         self._seal()
 
     def _seal(self) -> None:
-        self.write(_CHECKSUM.pack(self._checksum))
+        seal = _CHECKSUM.pack(self._checksum)
+        self._seals.update(seal)
+        self.write(seal)
         self._flush()
 
     def _flush(self) -> None:
         data = bytes(self._buffer)
         self._buffer.clear()
-        self._hash.update(data)
+        self._send(data)
+
+    def _send(self, data: bytes) -> None:
         self.bytes_sent += len(data)
         self._channel.send(data)
 
@@ -110,7 +122,7 @@ class StreamReader:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._buffer = bytearray()
+        self._ahead, self._at = b"", 0  # received last, and how much of it was read
         self._checksum = 0
         self._sections = 0
         self._where = "header"
@@ -124,18 +136,29 @@ class StreamReader:
 
     def read(self, size: int) -> bytes:
         """Read exactly so many bytes."""
-        while len(self._buffer) < size:
-            try:
-                data = self._channel.receive(max(_FLUSH_SIZE, size - len(self._buffer)))
-            except ChannelClosedError as error:
-                raise self._error("the stream was cut off") from error
-            if not data:
-                raise self._error(f"the stream ends here, {size - len(self._buffer)} more bytes were expected")
-            self._buffer += data
-        data = bytes(self._buffer[:size])
-        del self._buffer[:size]
+        data = self._ahead[self._at : self._at + size]
+        self._at += len(data)
+        missing = size - len(data)
+        if missing:  # joined once: a device's state comes in pieces of the connection's window
+            parts = [data]
+            while missing > 0:
+                parts.append(self._receive(missing))
+                missing -= len(parts[-1])
+            if missing < 0:
+                self._ahead, self._at = parts[-1], len(parts[-1]) + missing
+                parts[-1] = parts[-1][:missing]
+            data = b"".join(parts)
         self._checksum = zlib.crc32(data, self._checksum)
         self._offset += size
+        return data
+
+    def _receive(self, missing: int) -> bytes:
+        try:
+            data = self._channel.receive(max(_FLUSH_SIZE, missing))
+        except ChannelClosedError as error:
+            raise self._error("the stream was cut off") from error
+        if not data:
+            raise self._error(f"the stream ends here, {missing} more bytes were expected")
         return data
 
     def header(self) -> Header:

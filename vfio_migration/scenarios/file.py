@@ -42,6 +42,7 @@ class _VFIO(msgspec.Struct, forbid_unknown_fields=True):
     precopy_size: int = 4096
     precopy_dirty: tuple[int, ...] = (2048, 1024)
     seed: int = 0
+    contents: Literal["sizes", "bytes"] = "sizes"
 
 
 class _Handler(msgspec.Struct, forbid_unknown_fields=True):
@@ -186,6 +187,7 @@ def changed_device(spec: DeviceSpec, changes: Mapping[str, Any]) -> DeviceSpec:
         "precopy_size": spec.precopy_size,
         "precopy_dirty": spec.precopy_dirty,
         "seed": spec.seed,
+        "contents": spec.contents,
     }
     try:
         group = msgspec.convert({**written, **changes}, _VFIO)
@@ -313,6 +315,7 @@ def _device_spec(key: str, group: _VFIO, device: str, depth: int, seed: int) -> 
         precopy_size=group.precopy_size,
         precopy_dirty=group.precopy_dirty,
         seed=seed,
+        contents=group.contents,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import msgspec
 
@@ -43,6 +44,7 @@ class DeviceSpec:
     precopy_size: int
     precopy_dirty: tuple[int, ...]
     seed: int
+    contents: Literal["sizes", "bytes"]
 
     @property
     def transfer_s(self) -> float:
@@ -206,6 +208,7 @@ class Scenario:
             seed=spec.seed + (_DESTINATION_SEED if destination else 0),
             precopy_size=spec.precopy_size,
             precopy_dirty=spec.precopy_dirty,
+            contents=spec.contents,
         )
         device = VFIODevice(
             tree.device(spec.id),

@@ -314,3 +314,6 @@ def test_stop_after_a_completed_migration_is_reached_even_if_it_takes_a_reset() 
 class Sink:
     def write(self, data: bytes) -> None:
         """Nobody reads it."""
+
+    def stand_for(self, size: int) -> None:
+        """Nobody counts."""
