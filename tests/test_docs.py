@@ -7,8 +7,8 @@ import tokenize
 from pathlib import Path
 
 import pytest
+from suite import ROOT
 
-ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 LABEL = re.compile(r"\b[EDMSVHG]\d{1,2}\b")
 RULE = re.compile(r"^- \*\*([EDMSVHG]\d{1,2})\*\* ", re.MULTILINE)
