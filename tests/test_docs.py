@@ -59,6 +59,13 @@ def test_every_link_leads_to_a_file_and_a_heading(document: Path) -> None:
     assert broken == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_file_that_is_named_exists(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:vfio_migration|vmstate|tests|benchmarks|docs|\.ci)/[\w./-]*)`", text)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_anchors_are_made_as_they_are_shown() -> None:
     text = "# The `first`, of two: [[both]]\n```sh\n# no heading\n```\n## Same\n### Same\n"
     assert anchors(text) == {"the-first-of-two-both", "same", "same-1"}
