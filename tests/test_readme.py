@@ -1,11 +1,13 @@
-"""Every example of the README and the guide is run, and what they show is what comes out."""
+"""Every command and every example of the documents is run, and what they show is what comes out."""
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 from suite import ROOT
+from suite.qemu_logs import HOST_QTREE
 from typer.testing import CliRunner
 
 from vfio_migration import migrate
@@ -14,16 +16,23 @@ from vfio_migration.scenarios.file import parse_scenario
 from vfio_migration.scenarios.runner import run_once
 from vmstate import VirtualClock
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = {
+    path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+README, REFERENCE = DOCUMENTS["README.md"], DOCUMENTS["reference.md"]
 
 
 def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-COMMANDS = [
-    line for block in blocks(README, "sh") for line in block.splitlines() if line.startswith("vfio-switchover ")
-]
+COMMANDS = {
+    name: [line for block in blocks(text, "sh") for line in block.splitlines() if line.startswith("vfio-switchover ")]
+    for name, text in DOCUMENTS.items()
+}
+SCRIPTS = {  # what is no test file: those are run by test_guide.py
+    name: [code for code in blocks(text, "python") if "def test_" not in code] for name, text in DOCUMENTS.items()
+}
 
 
 def invoke(command: str) -> str:
@@ -32,28 +41,33 @@ def invoke(command: str) -> str:
     return result.stdout
 
 
-def test_the_examples_in_python_run() -> None:
-    *examples, _ = blocks(README, "python")
-    assert len(examples) == 3
+@pytest.mark.parametrize("document", [name for name, scripts in SCRIPTS.items() if scripts])
+def test_the_examples_in_python_run_one_after_another(document: str) -> None:
     namespace: dict[str, object] = {}
-    for example in examples:
-        exec(compile(example, "README.md", "exec"), namespace)
+    for example in SCRIPTS[document]:
+        exec(compile(example, document, "exec"), namespace)
 
 
-def test_the_example_for_pytest_passes(pytester: pytest.Pytester) -> None:
-    example = blocks(README, "python")[-1]
-    pytester.makepyfile(example)
-    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=3)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def real_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to be in, with the files that somebody has who has traced a real QEMU."""
     monkeypatch.chdir(tmp_path)
-    assert invoke(command)
+    invoke("vfio-switchover run host --virtual --mode serial --runs 1 --qemu-log traced")
+    (tmp_path / "traced-src.log").rename("source.log")
+    (tmp_path / "traced-dst.log").rename("destination.log")
+    shutil.copy(HOST_QTREE, tmp_path / "qtree.txt")
+    return tmp_path
+
+
+@pytest.mark.parametrize("document", [name for name, commands in COMMANDS.items() if commands])
+def test_the_commands_run_one_after_another(document: str, real_logs: Path) -> None:
+    for command in COMMANDS[document]:
+        output = [real_logs / words[1] for words in [command.split(" --output ")] if words[1:]]
+        assert invoke(command) or all(file.read_text(encoding="utf-8") for file in output)
 
 
 def test_the_picture_is_what_the_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
-    match = re.search(r"<!-- output of: (.*?) -->\n```text\n(.*?)```", README, re.DOTALL)
+    match = re.search(r"<!-- output of: (.*?) -->\n```text\n(.*?)```", REFERENCE, re.DOTALL)
     assert match is not None
     monkeypatch.setenv("COLUMNS", "100")
     printed = [line.rstrip() for line in invoke(match[1]).splitlines()]
@@ -68,13 +82,14 @@ def test_ci_runs_the_two_commands_of_the_readme_word_for_word() -> None:
 
 
 def test_the_benchmarks_that_are_named_exist() -> None:
-    named = set(re.findall(r"benchmarks/\w+\.py", README + (ROOT / ".ci" / "run").read_text(encoding="utf-8")))
+    texts = [*DOCUMENTS.values(), (ROOT / ".ci" / "run").read_text(encoding="utf-8")]
+    named = set(re.findall(r"benchmarks/\w+\.py", "".join(texts)))
     assert named
     assert all((ROOT / name).is_file() for name in named)
 
 
 def test_the_scenarios_of_the_guide_can_be_used() -> None:
-    texts = blocks((ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8"), "toml")
+    texts = blocks(DOCUMENTS["scenarios.md"], "toml")
     usual, failing = (parse_scenario(text, Path("guide.toml")) for text in texts)
     assert run_once(usual, VirtualClock()).completed
     clock = VirtualClock()
@@ -87,7 +102,5 @@ def test_the_scenarios_of_the_guide_can_be_used() -> None:
     clock.sleep(0.0)
 
 
-def test_every_link_to_a_file_leads_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 128
