@@ -167,7 +167,7 @@ def _notes(scenario: Scenario) -> tuple[str, ...]:
     """Say which arcs of the switchover a scenario has no latency for, of devices whose other arcs have one."""
     plan = scenario.plan()
     passes = [(*depth.threads, *depth.handlers) for each in plan.passes for depth in each.depths]
-    tables = {spec.id: spec.latency_table for spec in scenario.devices if spec.latency_table}
+    tables = {spec.id: spec.entry.latency for spec in scenario.devices if spec.entry.latency}
     unnamed: dict[str, list[str]] = {}
     for step in (*chain.from_iterable(passes), *plan.transfers):
         for current, target in step.arcs:

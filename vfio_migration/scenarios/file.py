@@ -19,55 +19,10 @@ from vfio_migration.changes import Watchdog
 from vfio_migration.device import DeviceState, MigrationFlags, MockDevice, is_arc
 from vfio_migration.errors import ScenarioError
 from vfio_migration.plan import PLAIN
-from vfio_migration.scenarios.model import DeviceSpec, HandlerSpec, Scenario, TreeDevice, TreeSource
-from vfio_migration.scenarios.scenario_faults import FaultEntry, FaultSpec
+from vfio_migration.scenarios.entries import FaultEntry, HandlerEntry, ScenarioFile, TreeEntry, VFIOEntry, WatchdogEntry
+from vfio_migration.scenarios.model import DeviceSpec, HandlerSpec, Scenario, TreeSource
+from vfio_migration.scenarios.scenario_faults import FaultSpec
 from vmstate import Device, DeviceTree, QtreeError, depth_of_priority
-
-
-class _Tree(msgspec.Struct, forbid_unknown_fields=True):
-    qtree: str | None = None
-    devices: list[TreeDevice] = []
-
-
-class _VFIO(msgspec.Struct, forbid_unknown_fields=True):
-    devices: str
-    p2p: bool = True
-    precopy: bool = True
-    parallel: bool = True
-    threads: Literal["per-change", "parked"] = "per-change"
-    events: bool = False
-    latency: dict[str, Any] = {}
-    state_size: int = 65536
-    rate: float | None = None
-    precopy_size: int = 4096
-    precopy_dirty: tuple[int, ...] = (2048, 1024)
-    seed: int = 0
-    contents: Literal["sizes", "bytes"] = "sizes"
-
-
-class _Handler(msgspec.Struct, forbid_unknown_fields=True):
-    devices: str | None = None
-    types: str | None = None
-    priority: int | None = None
-    name: str = ""
-    stop: float = 0.0
-    start: float = 0.0
-    prepare_stop: float = 0.0
-    prepare_start: float = 0.0
-
-
-class _Watchdog(msgspec.Struct, forbid_unknown_fields=True):
-    warn_after: float | None = None
-    give_up_after: float | None = None
-
-
-class _File(msgspec.Struct, forbid_unknown_fields=True):
-    tree: _Tree
-    vfio: list[_VFIO]
-    description: str = ""
-    handlers: list[_Handler] = []
-    watchdog: _Watchdog = msgspec.field(default_factory=_Watchdog)
-    faults: list[FaultEntry] = []
 
 
 def bundled_scenarios() -> dict[str, str]:
@@ -112,7 +67,7 @@ def parse_scenario(text: str, path: Path) -> Scenario:
 def scenario_from_data(data: Mapping[str, Any], path: Path) -> Scenario:
     """Make a scenario of what a TOML file would say; raises as `load_scenario`."""
     try:
-        file = msgspec.convert(data, _File)
+        file = msgspec.convert(data, ScenarioFile)
     except msgspec.ValidationError as error:
         raise ScenarioError(f"{path}: {_located(str(error))}") from error
     try:
@@ -125,7 +80,7 @@ class _BadValueError(ValueError):
     """A value that fits its type but makes no sense; the message begins with its key."""
 
 
-def _resolve(file: _File, path: Path) -> Scenario:
+def _resolve(file: ScenarioFile, path: Path) -> Scenario:
     source = _tree_source(file.tree, path)
     try:
         tree = source.build()
@@ -174,26 +129,11 @@ def changed_device(spec: DeviceSpec, changes: Mapping[str, Any]) -> DeviceSpec:
         ValueError: a value cannot be used; the message names the device, the key and what was expected.
 
     """
-    written: dict[str, Any] = {
-        "devices": spec.id,
-        "p2p": MigrationFlags.P2P in spec.flags,
-        "precopy": MigrationFlags.PRE_COPY in spec.flags,
-        "parallel": spec.parallel,
-        "threads": spec.threads,
-        "events": spec.events,
-        "latency": spec.latency_table,
-        "state_size": spec.state_size,
-        "rate": spec.rate,
-        "precopy_size": spec.precopy_size,
-        "precopy_dirty": spec.precopy_dirty,
-        "seed": spec.seed,
-        "contents": spec.contents,
-    }
     try:
-        group = msgspec.convert({**written, **changes}, _VFIO)
+        entry = msgspec.convert({**msgspec.structs.asdict(spec.entry), **changes}, VFIOEntry)
     except msgspec.ValidationError as error:
         raise _BadValueError(f"{spec.id}.{_located(str(error))}") from error
-    return _device_spec(spec.id, group, spec.id, spec.depth, spec.seed)
+    return _device_spec(spec.id, entry, spec.id, spec.depth, spec.seed)
 
 
 def changed_handler(spec: HandlerSpec, key: str, seconds: object) -> HandlerSpec:
@@ -232,7 +172,7 @@ def _check_p2p(devices: Collection[DeviceSpec]) -> None:
         )
 
 
-def _watchdog(entry: _Watchdog) -> Watchdog:
+def _watchdog(entry: WatchdogEntry) -> Watchdog:
     for name, seconds in (("warn_after", entry.warn_after), ("give_up_after", entry.give_up_after)):
         if seconds is not None and not (_is_time(seconds) and seconds > 0):
             raise _BadValueError(f"watchdog.{name}: expected seconds, more than 0, got {seconds}")
@@ -261,11 +201,11 @@ def _check_fault(key: str, spec: FaultSpec, flags: MigrationFlags) -> None:
         raise _BadValueError(f"{key}: {error}") from error
 
 
-def _tree_source(tree: _Tree, path: Path) -> TreeSource:
+def _tree_source(tree: TreeEntry, path: Path) -> TreeSource:
     if (tree.qtree is None) == (not tree.devices):
         raise _BadValueError("tree: expected either `qtree`, the path of a file, or `devices`, written out")
     if tree.qtree is None:
-        return TreeSource(None, tuple(tree.devices))
+        return TreeSource(None, tree.devices)
     file = path.parent / tree.qtree
     try:
         return TreeSource(file.read_text(encoding="utf-8"), ())
@@ -288,7 +228,7 @@ def _matches(tree: DeviceTree, key: str, pattern: str) -> list[Device]:
     return found
 
 
-def _device_spec(key: str, group: _VFIO, device: str, depth: int, seed: int) -> DeviceSpec:
+def _device_spec(key: str, group: VFIOEntry, device: str, depth: int, seed: int) -> DeviceSpec:
     flags = MigrationFlags.STOP_COPY
     flags |= MigrationFlags.P2P if group.p2p else flags
     flags |= MigrationFlags.PRE_COPY if group.precopy else flags
@@ -301,22 +241,7 @@ def _device_spec(key: str, group: _VFIO, device: str, depth: int, seed: int) -> 
         raise _BadValueError(f"{key}.precopy_dirty: expected bytes, 0 or more, got {group.precopy_dirty}")
     if group.rate is not None and not _is_time(_quotient(group.state_size, group.rate)):
         raise _BadValueError(f"{key}.state_size: expected a size that can be sent at this rate in a finite time")
-    return DeviceSpec(
-        id=device,
-        depth=depth,
-        flags=flags,
-        latency_table=group.latency,
-        latency=_latencies(f"{key}.latency", group.latency, flags),
-        state_size=group.state_size,
-        rate=group.rate,
-        parallel=group.parallel,
-        threads=group.threads,
-        events=group.events,
-        precopy_size=group.precopy_size,
-        precopy_dirty=group.precopy_dirty,
-        seed=seed,
-        contents=group.contents,
-    )
+    return DeviceSpec(device, depth, seed, flags, _latencies(f"{key}.latency", group.latency, flags), group)
 
 
 def _latencies(
@@ -337,7 +262,7 @@ def _latencies(
     return {(a, b): table.get(f"{a.name} -> {b.name}", table.get(b.name, default)) for a, b in arcs}
 
 
-def _handler_specs(key: str, handler: _Handler, tree: DeviceTree, places: dict[int, int]) -> list[HandlerSpec]:
+def _handler_specs(key: str, handler: HandlerEntry, tree: DeviceTree, places: dict[int, int]) -> list[HandlerSpec]:
     if sum(each is not None for each in (handler.devices, handler.types, handler.priority)) != 1:
         raise _BadValueError(
             f"{key}: expected exactly one of `devices` (a pattern of ids), `types` (a pattern of types) "
@@ -408,7 +333,7 @@ def _located(message: str) -> str:
 _NO_CHOICE = "Invalid enum value"  # as msgspec says, and not what it may be
 _CHOICES = {  # by the last part of a key
     field.name: get_args(field.type)
-    for table in (_VFIO, FaultEntry)
+    for table in (VFIOEntry, FaultEntry)
     for field in msgspec.structs.fields(table)
     if get_origin(field.type) is Literal
 }

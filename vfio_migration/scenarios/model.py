@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any
 
 import msgspec
 
@@ -10,6 +10,7 @@ from vfio_migration.changes import Watchdog
 from vfio_migration.device import DeviceState, MigrationFlags, MockDevice, VFIODevice
 from vfio_migration.plan import PlannedDevice, PlannedHandler, SwitchoverPlan, plan_switchover
 from vfio_migration.registered import VFIOMigration
+from vfio_migration.scenarios.entries import TreeDevice, VFIOEntry
 from vfio_migration.scenarios.scenario_faults import FaultSpec
 from vmstate import (
     Bus,
@@ -23,33 +24,30 @@ from vmstate import (
     parse_qtree,
 )
 
+_OF_MOCK = ("state_size", "rate", "precopy_size", "precopy_dirty", "contents")  # called the same in `MockDevice`
 ROOT_BUS = "main-system-bus"
 _DESTINATION_SEED = 1_000_003  # apart from the source's, so that equal states can only come from a transfer
 
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """A VFIO device of a scenario; times in seconds, sizes in bytes; `latency_table` as it is written there."""
+    """A VFIO device of a scenario: what its `[[vfio]]` says, and what that comes to for it; seconds by arc."""
 
     id: str
     depth: int
-    flags: MigrationFlags
-    latency_table: Mapping[str, float]
-    latency: Mapping[tuple[DeviceState, DeviceState], float]
-    state_size: int
-    rate: float | None
-    parallel: bool
-    threads: str
-    events: bool
-    precopy_size: int
-    precopy_dirty: tuple[int, ...]
     seed: int
-    contents: Literal["sizes", "bytes"]
+    flags: MigrationFlags
+    latency: Mapping[tuple[DeviceState, DeviceState], float]
+    entry: VFIOEntry
 
     @property
     def transfer_s(self) -> float:
         """How long reading the state takes that pre-copy leaves."""
-        return 0.0 if self.rate is None else self.state_size / self.rate
+        return 0.0 if self.entry.rate is None else self.entry.state_size / self.entry.rate
+
+    def changed(self, **entry: Any) -> "DeviceSpec":
+        """Give the device with other values that need no check."""
+        return replace(self, entry=msgspec.structs.replace(self.entry, **entry))
 
 
 @dataclass(frozen=True)
@@ -78,15 +76,6 @@ class ScenarioMachine:
         for each in self.machine.migratables:
             if isinstance(each, VFIOMigration):
                 each.close()
-
-
-class TreeDevice(msgspec.Struct, forbid_unknown_fields=True):
-    """A device of the tree, as it stands in a scenario file."""
-
-    bus: str
-    id: str = ""
-    type: str = ""
-    buses: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -147,7 +136,7 @@ class Scenario:
                 spec.flags,
                 lambda current, target, latency=spec.latency: latency.get((current, target), 0.0),  # type: ignore[misc]
                 spec.transfer_s,
-                spec.parallel,
+                spec.entry.parallel,
             )
             for spec in self.devices
         ]
@@ -161,11 +150,11 @@ class Scenario:
 
     def serial(self) -> "Scenario":
         """Give the same machine with parallel changes off for every device."""
-        return replace(self, devices=tuple(replace(spec, parallel=False) for spec in self.devices))
+        return replace(self, devices=tuple(spec.changed(parallel=False) for spec in self.devices))
 
     def with_threads(self, threads: str) -> "Scenario":
         """Give the same machine with all state-change threads coming about in this way."""
-        return replace(self, devices=tuple(replace(spec, threads=threads) for spec in self.devices))
+        return replace(self, devices=tuple(spec.changed(threads=threads) for spec in self.devices))
 
     def build(
         self,
@@ -203,20 +192,16 @@ class Scenario:
         mock = MockDevice(
             flags=spec.flags,
             latency=spec.latency,
-            state_size=spec.state_size,
-            rate=spec.rate,
             seed=spec.seed + (_DESTINATION_SEED if destination else 0),
-            precopy_size=spec.precopy_size,
-            precopy_dirty=spec.precopy_dirty,
-            contents=spec.contents,
+            **{name: getattr(spec.entry, name) for name in _OF_MOCK},
         )
         device = VFIODevice(
             tree.device(spec.id),
             mock,
-            migration_parallel_states=spec.parallel,
-            migration_events=spec.events,
+            migration_parallel_states=spec.entry.parallel,
+            migration_events=spec.entry.events,
         )
-        VFIOMigration(machine, device, threads=spec.threads, watchdog=self.watchdog)
+        VFIOMigration(machine, device, threads=spec.entry.threads, watchdog=self.watchdog)
         return mock
 
     @staticmethod

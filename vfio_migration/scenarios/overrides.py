@@ -12,25 +12,17 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from vfio_migration.errors import ScenarioError
+from vfio_migration.scenarios.entries import VFIOEntry
 from vfio_migration.scenarios.file import changed_device, changed_handler, with_specs
 from vfio_migration.scenarios.model import DeviceSpec, HandlerSpec, Scenario
 
+_LATENCY = "latency."
+_NOT_OF_ONE_DEVICE = ("devices", "latency", "seed")
 DEVICE_KEYS = (
-    "latency.STATE",
-    "latency.A->B",
-    "latency.default",
-    "parallel",
-    "threads",
-    "p2p",
-    "precopy",
-    "rate",
-    "state_size",
-    "precopy_size",
-    "precopy_dirty",
-    "events",
+    *(f"{_LATENCY}{arcs}" for arcs in ("STATE", "A->B", "default")),
+    *(name for name in VFIOEntry.__struct_fields__ if name not in _NOT_OF_ONE_DEVICE),
 )
 HANDLER_KEYS = ("stop", "start", "prepare_stop", "prepare_start")
-_LATENCY = "latency."
 _SHOWN_NAMES = 20  # of those that a pattern could have matched
 
 
@@ -131,7 +123,7 @@ def _changed(spec: DeviceSpec, each: Override) -> DeviceSpec:
         # Arcs that it no longer has may have been named in the file; without them the table fits again.
         bare = changed_device(spec, {**changes, "latency": {}})
         names = {"default"} | {name for a, b in bare.latency for name in (b.name, f"{a.name} -> {b.name}")}
-        changes["latency"] = {name: seconds for name, seconds in spec.latency_table.items() if name in names}
+        changes["latency"] = {name: seconds for name, seconds in spec.entry.latency.items() if name in names}
     return changed_device(spec, changes)
 
 
@@ -139,7 +131,7 @@ def _latency(spec: DeviceSpec, name: str, seconds: Any) -> dict[str, Any]:
     """Give the table in which this name counts for all that it covers: what is narrower is forgotten."""
     if name == "default":
         return {name: seconds}
-    kept = {each: value for each, value in spec.latency_table.items() if not each.endswith(f" -> {name}")}
+    kept = {each: value for each, value in spec.entry.latency.items() if not each.endswith(f" -> {name}")}
     return kept | {name: seconds}
 
 

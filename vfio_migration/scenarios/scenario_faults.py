@@ -2,28 +2,11 @@
 
 import errno as errno_codes
 from dataclasses import dataclass
-from typing import Literal
-
-import msgspec
 
 from vfio_migration.device import DataFault, DeviceState, MockDevice
+from vfio_migration.scenarios.entries import FaultEntry
 
-Kind = Literal["fail", "into-error", "stall", "short", "altered", "cut"]
 _DATA = {"fail": DataFault.ERROR, "short": DataFault.SHORT, "altered": DataFault.ALTERED, "cut": DataFault.CUT}
-
-
-class FaultEntry(msgspec.Struct, forbid_unknown_fields=True):
-    """A `[[faults]]` of a scenario file, as it stands there."""
-
-    device: str
-    at: str
-    side: Literal["source", "destination"] = "source"
-    kind: Kind = "fail"
-    errno: str = "EIO"
-    times: int = 1
-    probability: float | None = None
-    seed: int = 0
-    seconds: float | None = None
 
 
 @dataclass(frozen=True)

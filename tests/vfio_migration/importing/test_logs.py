@@ -26,7 +26,7 @@ VF_DEPTH, GPU_DEPTH = 3, 5  # in the host's tree
 
 
 def all_parallel(scenario: Scenario) -> Scenario:
-    return replace(scenario, devices=tuple(replace(spec, parallel=True) for spec in scenario.devices))
+    return replace(scenario, devices=tuple(spec.changed(parallel=True) for spec in scenario.devices))
 
 
 def near(scenario: Scenario, imported: ImportedScenario) -> bool:
@@ -93,7 +93,7 @@ def test_four_devices_one_after_another_are_imported_to_the_millisecond(style: s
         loading, starting = FOUR_DESTINATION[name]
         spec = devices[name]
         assert spec.flags == ALL_FLAGS
-        assert spec.parallel
+        assert spec.entry.parallel
         assert spec.latency[S.RUNNING, S.PRE_COPY] == 0.002
         assert spec.latency[S.PRE_COPY, S.PRE_COPY_P2P] == prepare / 1000
         assert spec.latency[S.PRE_COPY_P2P, S.STOP_COPY] == main / 1000

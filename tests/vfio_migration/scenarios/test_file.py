@@ -97,9 +97,15 @@ def test_a_written_out_tree_becomes_the_machine_s() -> None:
         ("vf1", 2, ALL_FLAGS),
     ]
     gpu0, vf0, vf1 = loaded.devices
-    assert (gpu0.state_size, gpu0.transfer_s, gpu0.seed, gpu0.parallel, gpu0.events) == (1000, 2.0, 7, False, True)
-    assert (vf0.state_size, vf0.transfer_s, vf0.parallel, vf0.events) == (65536, 0.0, True, False)
-    assert (vf0.precopy_size, vf0.precopy_dirty) == (10, (5,))
+    assert (gpu0.entry.state_size, gpu0.transfer_s, gpu0.seed, gpu0.entry.parallel, gpu0.entry.events) == (
+        1000,
+        2.0,
+        7,
+        False,
+        True,
+    )
+    assert (vf0.entry.state_size, vf0.transfer_s, vf0.entry.parallel, vf0.entry.events) == (65536, 0.0, True, False)
+    assert (vf0.entry.precopy_size, vf0.entry.precopy_dirty) == (10, (5,))
     assert vf0.seed != vf1.seed
     assert loaded.handlers == (
         HandlerSpec("rtc", 2, 5, 0, stop_s=0.5, start_s=0.0, prepare_stop_s=0.0, prepare_start_s=1.0),
@@ -178,14 +184,14 @@ def test_source_and_destination_have_devices_with_different_states() -> None:
 
 def test_serial_is_the_same_machine_with_parallel_changes_off() -> None:
     loaded = scenario(TREE + VFIO)
-    assert {spec.parallel for spec in loaded.devices} == {True}
-    assert {spec.parallel for spec in loaded.serial().devices} == {False}
+    assert {spec.entry.parallel for spec in loaded.devices} == {True}
+    assert {spec.entry.parallel for spec in loaded.serial().devices} == {False}
     assert loaded.serial().plan().bounds.serial_s == loaded.plan().bounds.serial_s
 
 
 def test_the_threads_key_says_which_devices_keep_a_thread_and_closing_the_machine_ends_it() -> None:
     loaded = one(f'threads = "parked"\n{VFIO.replace("*[01]", "*[!0]")}')
-    assert {spec.id: spec.threads for spec in loaded.devices} == {"vf0": "parked", "vf1": "per-change"}
+    assert {spec.id: spec.entry.threads for spec in loaded.devices} == {"vf0": "parked", "vf1": "per-change"}
     before = set(threading.enumerate())
     built = loaded.build("vm", clock=VirtualClock())
     (kept,) = set(threading.enumerate()) - before
@@ -207,7 +213,7 @@ def test_a_machine_that_is_refused_a_thread_keeps_none(monkeypatch: pytest.Monke
 
 def test_a_scenario_migrates_with_threads_of_either_kind(threads: str, clock: Clock) -> None:
     for loaded in (scenario(f'{TREE}{VFIO}threads = "{threads}"'), scenario(TREE + VFIO).with_threads(threads)):
-        assert {spec.threads for spec in loaded.devices} == {threads}
+        assert {spec.entry.threads for spec in loaded.devices} == {threads}
         assert run_once(loaded, clock).completed
 
 

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,19 +66,18 @@ def test_without_overrides_the_scenario_is_the_same() -> None:
     ],
 )
 def test_a_key_of_a_device_gets_another_value_and_nothing_else_changes(text: str, values: dict[str, object]) -> None:
-    changes: dict[str, object] = {**values}
-    assert device("vf0", text.replace(" . ", ".")) == replace(device("vf0"), **changes)  # type: ignore[arg-type]
+    assert device("vf0", text.replace(" . ", ".")) == device("vf0").changed(**values)
 
 
 def test_only_devices_that_the_pattern_matches_change() -> None:
     before, after = scenario(), override(scenario(), ["vf1.parallel=false"])
-    assert [spec.parallel for spec in after.devices] == [True, False, True]
+    assert [spec.entry.parallel for spec in after.devices] == [True, False, True]
     assert after.devices[0] == before.devices[0]
     assert after.handlers == before.handlers
 
 
 def test_a_pattern_may_hold_dots() -> None:
-    assert not device("0000:01.0", "0000:01.0.parallel=false").parallel
+    assert not device("0000:01.0", "0000:01.0.parallel=false").entry.parallel
     assert device("0000:01.0", "0000:01.0.latency.STOP=1").latency[S.RUNNING_P2P, S.STOP] == 1
 
 

@@ -1,0 +1,84 @@
+"""What the tables of a scenario file may hold: the keys, their types and what they are if they are left out."""
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class TreeDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A device of `[tree]`, where that is written out."""
+
+    bus: str
+    id: str = ""
+    type: str = ""
+    buses: tuple[str, ...] = ()
+
+
+class TreeEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[tree]`: the path of a file with what `info qtree` prints, or the devices."""
+
+    qtree: str | None = None
+    devices: tuple[TreeDevice, ...] = ()
+
+
+class VFIOEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A `[[vfio]]`: which devices of the tree, and what each of them is like; seconds, bytes, bytes per second."""
+
+    devices: str
+    p2p: bool = True
+    precopy: bool = True
+    parallel: bool = True
+    threads: Literal["per-change", "parked"] = "per-change"
+    events: bool = False
+    latency: dict[str, Any] = {}
+    state_size: int = 65536
+    rate: float | None = None
+    precopy_size: int = 4096
+    precopy_dirty: tuple[int, ...] = (2048, 1024)
+    contents: Literal["sizes", "bytes"] = "sizes"
+    seed: int = 0
+
+
+class HandlerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A `[[handlers]]`: where ordinary handlers are, and what they take, in seconds."""
+
+    devices: str | None = None
+    types: str | None = None
+    priority: int | None = None
+    name: str = ""
+    stop: float = 0.0
+    start: float = 0.0
+    prepare_stop: float = 0.0
+    prepare_start: float = 0.0
+
+
+class WatchdogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[watchdog]`, in seconds."""
+
+    warn_after: float | None = None
+    give_up_after: float | None = None
+
+
+class FaultEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A `[[faults]]`: what is to go wrong, where, and how often."""
+
+    device: str
+    at: str
+    side: Literal["source", "destination"] = "source"
+    kind: Literal["fail", "into-error", "stall", "short", "altered", "cut"] = "fail"
+    errno: str = "EIO"
+    times: int = 1
+    probability: float | None = None
+    seed: int = 0
+    seconds: float | None = None
+
+
+class ScenarioFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A whole file."""
+
+    tree: TreeEntry
+    vfio: tuple[VFIOEntry, ...]
+    description: str = ""
+    handlers: tuple[HandlerEntry, ...] = ()
+    watchdog: WatchdogEntry = WatchdogEntry()
+    faults: tuple[FaultEntry, ...] = ()
