@@ -4,7 +4,7 @@ from itertools import pairwise, product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suite.machines import ARCS, BARE, FEATURES, NO_PRECOPY, NO_P2P, S
+from suite.machines import ARCS, BARE, FEATURES, NO_P2P, NO_PRECOPY, S
 
 from vfio_migration.device.state_machine import ALL_FLAGS, DeviceState, MigrationFlags
 from vfio_migration.plan.switchover import PLAIN, Bounds, PlannedDevice, PlannedHandler, plan_switchover
