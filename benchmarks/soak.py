@@ -85,7 +85,7 @@ class RandomPair(PairRig):
         return {"flags": self.flags[name], "latency": latency, "seed": seed, "watchdog": watchdog, **sizes}
 
     def migrate_on(self, **options: Any) -> MigrationReport:
-        """Migrate from the live machine to the other; nothing that was given up is left without a word."""
+        """Migrate from the live machine to the other; the invariants hold, and no thread is given up."""
         source, destination = reversed(self.rigs) if self.back else self.rigs
         invariants = Invariants(source.machine, destination.machine)
         report = self.migrate(back=self.back, check=False, **options)
