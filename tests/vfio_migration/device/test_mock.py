@@ -15,6 +15,13 @@ MS = 1_000_000
 HARDER = settings(deadline=None, max_examples=60)
 
 
+def sizes(most: int) -> st.SearchStrategy[list[int]]:
+    """Sizes of reads or writes, taken in turn; one is not small, so that a few hundred of them are enough."""
+    return st.builds(
+        lambda some, big: [*some, big], st.lists(st.integers(1, most), max_size=2), st.integers(most // 40, most)
+    )
+
+
 def bound(device: MockDevice) -> tuple[MockDevice, VirtualClock]:
     clock = VirtualClock()
     device.bind(clock)
@@ -206,8 +213,8 @@ def test_the_device_has_all_arcs_of_the_kernel_and_no_other_can_fail() -> None:
     state_size=st.integers(0, 40_000),
     precopy_size=st.integers(0, 20_000),
     dirty=st.lists(st.integers(0, 25_000), max_size=3),
-    chunks=st.lists(st.integers(1, 20_000), min_size=1, max_size=3),
-    cuts=st.lists(st.integers(1, 20_000), min_size=1, max_size=3),
+    chunks=sizes(20_000),
+    cuts=sizes(20_000),
     precopy=st.booleans(),
     rounds_read=st.booleans(),
 )
@@ -312,7 +319,7 @@ def test_nothing_can_be_written_outside_resuming(state: DeviceState) -> None:
 @given(
     size=st.integers(0, 100_000),
     rate=st.floats(1.0, 1e9),
-    chunks=st.lists(st.integers(1, 40_000), min_size=1, max_size=3),
+    chunks=sizes(40_000),
 )
 def test_reading_takes_size_over_rate_exactly(size: int, rate: float, chunks: list[int]) -> None:
     """G5, and section 7's one rounding rule."""
