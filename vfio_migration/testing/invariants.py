@@ -1,7 +1,9 @@
 """What holds after every migration, whatever happened; and how to look at what it needs."""
 
+import os
 import re
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,6 +15,8 @@ from vfio_migration.live import MigrationReport, reachable
 from vfio_migration.registered import VFIOMigration
 from vmstate import Machine, MonitorEvent, RunState
 
+_DESCRIPTOR_FOLDERS = (Path("/proc/self/fd"), Path("/dev/fd"))
+_MOST_DESCRIPTORS = 4096
 THREAD_NAMES = (*(f"{name} *" for name in NAMES.values()), "mig/*")
 
 
@@ -161,6 +165,23 @@ def our_threads() -> list[threading.Thread]:
 
 
 def count_descriptors() -> int:
-    """Count the file descriptors of this process; 0 where the system does not say."""
-    folder = Path("/proc/self/fd")
-    return sum(1 for _ in folder.iterdir()) if folder.is_dir() else 0
+    """Count the file descriptors of this process; where no folder lists them, those below a limit of 4096 at most."""
+    for folder in _DESCRIPTOR_FOLDERS:
+        with suppress(OSError):
+            return sum(1 for _ in folder.iterdir())
+    return sum(1 for descriptor in range(_limit()) if _is_open(descriptor))
+
+
+def _limit() -> int:
+    """How far to look: descriptors are given from the lowest, and the system's own limit may be in the millions."""
+    with suppress(AttributeError, ValueError, OSError):  # where the system has no such limit, or does not say
+        return min(max(0, os.sysconf("SC_OPEN_MAX")) or _MOST_DESCRIPTORS, _MOST_DESCRIPTORS)
+    return _MOST_DESCRIPTORS
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True

@@ -81,6 +81,9 @@ class _Task:
 _Queue = OrderedDict[_Task, None]
 
 
+_HEARD_WITHIN_S = 0.5  # how long Ctrl-C may go unheard at most
+
+
 class VirtualClock:
     """
     The clock to pass as `Machine(clock=...)`, the same one to all machines that have to do with one another.
@@ -259,9 +262,11 @@ class VirtualClock:
         """Wait for the baton; raises what the clock, or a Ctrl-C, had to say meanwhile."""
         interrupt: BaseException | None = None
         patience_s = self._stall_limit_s
+        # A signal that comes when the interpreter has just begun to wait does not end that wait, but is heard after it.
+        longest_s = _HEARD_WITHIN_S if threading.current_thread() is threading.main_thread() else patience_s
         while True:
             try:
-                if task.baton.acquire(timeout=patience_s):
+                if task.baton.acquire(timeout=min(patience_s, longest_s)):
                     break
                 with self._mutex:
                     patience_s = self._turn_began_s + self._stall_limit_s - time.monotonic()
