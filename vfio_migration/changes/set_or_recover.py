@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from vfio_migration.device import DeviceState, MigrationFlags, VFIODevice, transition_path
 from vfio_migration.errors import DeviceLostError, VFIOMigrationError
+from vfio_migration.wording import arc_name
 from vmstate import Machine, get_logger
 
 
@@ -20,7 +21,7 @@ class Arc(NamedTuple):
     target: DeviceState
 
     def __str__(self) -> str:
-        return f"{self.current.name} -> {self.target.name}"
+        return arc_name(*self)
 
 
 class StateSetter:
