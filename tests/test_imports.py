@@ -52,7 +52,7 @@ FLOORS = [
     "changes",
     "device",
     "errors",
-    "naming",
+    "wording",
 ]
 VMSTATE = [
     "machine",

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from vfio_migration.changes.transfer_session import TransferSession
 from vfio_migration.device import DeviceState, MigrationFlags, VFIODevice, transition_path
 from vfio_migration.errors import DeviceLostError, NotArrivedError, VFIOMigrationError
+from vfio_migration.wording import arc_name
 from vmstate import Machine, get_logger
 
 
@@ -27,7 +28,7 @@ class Arc(NamedTuple):
     target: DeviceState
 
     def __str__(self) -> str:
-        return f"{self.current.name} -> {self.target.name}"
+        return arc_name(*self)
 
 
 class StateSetter:

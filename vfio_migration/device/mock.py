@@ -13,6 +13,7 @@ from vfio_migration.device.mock_state import MockState, Piece
 from vfio_migration.device.mock_transfer import Inbox, Outbox
 from vfio_migration.device.state_machine import ALL_FLAGS, SAVING, DeviceState, MigrationFlags, is_arc, transition_path
 from vfio_migration.errors import BlockedTransitionError
+from vfio_migration.wording import arc_name
 from vmstate import NS_PER_SECOND, Clock, Event, RealClock, RegistrationError, seconds_to_ns
 
 Arc = tuple[DeviceState, DeviceState]
@@ -379,7 +380,7 @@ def _checked_latency(latency: float | Mapping[Arc, float], flags: MigrationFlags
     table = {(DeviceState(arc[0]), DeviceState(arc[1])): seconds_to_ns(seconds) for arc, seconds in latency.items()}
     for current, target in table:
         if not any(is_arc(current, target, each) for each in (ALL_FLAGS, flags)):
-            raise ValueError(f"latency: no device has an arc {current.name} -> {target.name}")
+            raise ValueError(f"latency: no device has an arc {arc_name(current, target)}")
     return table, 0
 
 

@@ -4,22 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from vfio_migration.naming import natural
+from vfio_migration.drawing.vocabulary import MARKS, NOT_REACHED, Mark, mark
 from vfio_migration.recorded import Span, SpanKind, Timeline
 from vfio_migration.scenarios import MODES, ModeResult, Result
+from vfio_migration.wording import ms, natural, printable, shortened
 
-# What a span may be marked as, and in which words that is explained.
-LEGEND = (
-    ("p2p", "to *_P2P (prepare)"),
-    ("change", "to STOP_COPY, STOP or RUNNING (main)"),
-    ("save", "state transferred"),
-    ("load", "loaded state takes effect"),
-    ("handler", "ordinary handlers"),
-)
 PLAIN = -1  # the depth of plain priorities: before all others
-NOT_REACHED = "the switchover was not reached, nothing to draw"
 _SHORTEST_S = 0.0001  # handlers that take less are not worth a mark
-_LONGEST_NAME = 24
 _MOST_TICKS = 8
 
 
@@ -68,20 +59,6 @@ class Panel:
         return (span.start_ns - self.start_ns) / 1e9
 
 
-@dataclass(frozen=True)
-class BoundLine:
-    """One of the three bounds: where it lies, and what it says."""
-
-    key: str
-    meaning: str
-    seconds: float
-
-    @property
-    def label(self) -> str:
-        """The line's label."""
-        return f"{self.meaning}: {ms(self.seconds)}"
-
-
 def drawn(timeline: Timeline) -> list[Span]:
     """Give the spans worth drawing: the handlers of a VFIO device show as the arcs that run in them."""
     spans = timeline.switchover()
@@ -92,16 +69,6 @@ def drawn(timeline: Timeline) -> list[Span]:
         if (span.kind in (SpanKind.ARC, SpanKind.SAVE) and span.seconds > 0)
         or (span.kind is SpanKind.HANDLER and span.name not in devices and span.seconds >= _SHORTEST_S)
     ]
-
-
-def mark(span: Span) -> str:
-    """Give the key of `LEGEND` for a span that is drawn."""
-    if span.kind is SpanKind.SAVE:
-        return "save"
-    if span.kind is SpanKind.HANDLER:
-        return "handler"
-    current, _, target = span.detail.partition(" -> ")
-    return "p2p" if target.endswith("_P2P") else "load" if current == "RESUMING" else "change"
 
 
 def lanes(spans: Iterable[Span]) -> list[Lane]:
@@ -130,17 +97,6 @@ def axis_end_s(result: Result) -> float:
     return max(drawn_s, default=result.bounds.serial_s) or 1e-9
 
 
-def bound_lines(result: Result) -> tuple[BoundLine, ...]:
-    """Give the bounds from the lowest to the highest."""
-    bounds = result.bounds
-    lines = (
-        BoundLine("ideal_s", "bound, if depths overlapped", bounds.ideal_s),
-        BoundLine("mechanism_s", "bound, this mechanism", bounds.mechanism_s),
-        BoundLine("serial_s", "bound, everything in turn", bounds.serial_s),
-    )
-    return tuple(sorted(lines, key=lambda line: line.seconds))
-
-
 def ticks_s(end_s: float) -> tuple[float, ...]:
     """Give round numbers of seconds from 0 to the axis' end, not too many."""
     step = 10.0**-9
@@ -158,27 +114,15 @@ def headline(result: Result) -> str:
     return f"{shortened(printable(result.scenario), 60)}: switchover {', '.join(parts)}{faster}"
 
 
-def ms(seconds: float | None) -> str:
-    """Write seconds as milliseconds."""
-    return "-" if seconds is None else f"{seconds * 1000:,.1f} ms"
-
-
 def tick_label(seconds: float) -> str:
     """Write a tick's number of milliseconds."""
     return f"{round(seconds * 1000, 9):,.10g}"
 
 
-def printable(text: str) -> str:
-    """Replace what no picture can show, such as control characters."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
-def shortened(text: str, most: int = _LONGEST_NAME) -> str:
-    """Leave out the middle of a text that is too long."""
-    if len(text) <= most:
-        return text
-    head = (most - 1) // 2
-    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
+def marks_of(spans: Iterable[Span]) -> tuple[Mark, ...]:
+    """Give the marks that these spans need, in the legend's order."""
+    shown = {mark(span).key for span in spans}
+    return tuple(each for key, each in MARKS.items() if key in shown)
 
 
 def _panel(name: str, mode: ModeResult) -> Panel:

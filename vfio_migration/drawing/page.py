@@ -6,34 +6,25 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from importlib.resources import files
 
-from vfio_migration.drawing.lanes import (
-    LEGEND,
+from vfio_migration.drawing.lanes import Lane, Panel, axis_end_s, headline, marks_of, panels, tick_label, ticks_s
+from vfio_migration.drawing.vocabulary import (
+    DARK,
+    LIGHT,
+    MARKS,
+    PART_LABELS,
+    WAITS,
     BoundLine,
-    Lane,
-    Panel,
-    axis_end_s,
     bound_lines,
-    headline,
     mark,
-    ms,
-    panels,
-    printable,
-    tick_label,
-    ticks_s,
 )
 from vfio_migration.recorded import Link, Span, SpanKind, condensed, critical_path
 from vfio_migration.scenarios import PARTS, Result
+from vfio_migration.wording import ms, percent, printable
 
 # So many lanes of one mode at most, then so many pixels each, names in pixels, and how many lanes share a name.
 _SIZES = ((24, 20, 12, 1), (48, 15, 11, 1))
 _THINNEST = (8, 11, 2)
 _FLIPPED = 0.5  # from here on the axis, a bound's label lies to the left of its line
-_LABELS = {
-    "switchover_s": "switchover",
-    "source_stop_s": "source stops",
-    "transfer_s": "states transferred",
-    "destination_start_s": "destination starts",
-}
 
 
 def html_page(result: Result) -> str:
@@ -45,7 +36,7 @@ def html_page(result: Result) -> str:
     """
     shown = panels(result)
     end_s = axis_end_s(result)
-    lines = bound_lines(result)
+    lines = sorted(bound_lines(result.bounds), key=lambda line: line.seconds)
     most = max((len(panel.lanes) for panel in shown), default=0)
     lane_px, name_px, every = next((sizes for limit, *sizes in _SIZES if most <= limit), _THINNEST)
     longest = max((len(lane.label) for panel in shown for lane in panel.lanes), default=0)
@@ -54,11 +45,13 @@ def html_page(result: Result) -> str:
     chart.append(_ticks(end_s))
     # The first bar is where Tab enters; the arrow keys move that on.
     drawing = "\n".join(chart).replace('tabindex="-1"', 'tabindex="0"', 1)
-    marks = {mark(span) for panel in shown for lane in panel.lanes for span in lane.spans}
+    marks = marks_of(span for panel in shown for lane in panel.lanes for span in lane.spans)
     parts = {
         "title": escape(headline(result)),
-        "legend": "".join(f'<li><i class="{key}"></i>{escape(what)}</li>' for key, what in LEGEND if key in marks),
+        "legend": "".join(f'<li><i class="{each.key}"></i>{escape(each.meaning)}</li>' for each in marks),
         "sizes": f"--lane: {lane_px}px; --name-size: {name_px}px; --names: {longest * 0.62 * name_px + 16:.0f}px",
+        "light": _colours(LIGHT, {each.key: each.light for each in MARKS.values()}),
+        "dark": _colours(DARK, {each.key: each.dark for each in MARKS.values()}),
         "chart": drawing,
         "tables": "\n".join(
             [_failures(result), _figures(result, lines), *(_path(panel) for panel in shown if panel.lanes)]
@@ -69,6 +62,14 @@ def html_page(result: Result) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
+def _colours(ground: Mapping[str, str], marks: Mapping[str, tuple[str, str]]) -> str:
+    """Give the colours as the page's style sheet names them: a mark's edge by its key, its face with a `-2`."""
+    named = dict(ground)
+    for key, (edge, face) in marks.items():
+        named |= {key: edge, f"{key}-2": face}
+    return " ".join(f"--{name}: {colour};" for name, colour in named.items())
+
+
 def _bound_labels(lines: Iterable[BoundLine], end_s: float) -> str:
     """Give each bound's label a row of its own, the lowest bound on top: no line then goes through a label."""
     rows = []
@@ -76,7 +77,7 @@ def _bound_labels(lines: Iterable[BoundLine], end_s: float) -> str:
         at = line.seconds / end_s
         if _is_inside(line, end_s):
             way = ' class="flipped"' if at > _FLIPPED else ""
-            rows.append(f'<div><span{way} style="left: {_percent(min(at, 1.0))}">{escape(line.label)}</span></div>')
+            rows.append(f'<div><span{way} style="left: {_place(min(at, 1.0))}">{escape(line.label)}</span></div>')
         else:
             rows.append(
                 f'<div><span class="flipped" style="left: 100%">{escape(line.label)} (beyond the axis)</span></div>'
@@ -85,9 +86,9 @@ def _bound_labels(lines: Iterable[BoundLine], end_s: float) -> str:
 
 
 def _lines(lines: Iterable[BoundLine], end_s: float) -> str:
-    drawn = [f'<i class="tick" style="left: {_percent(tick / end_s)}"></i>' for tick in ticks_s(end_s)]
+    drawn = [f'<i class="tick" style="left: {_place(tick / end_s)}"></i>' for tick in ticks_s(end_s)]
     drawn += [
-        f'<i class="bound" style="left: {_percent(min(line.seconds / end_s, 1.0))}; top: {number * 18}px"></i>'
+        f'<i class="bound" style="left: {_place(min(line.seconds / end_s, 1.0))}; top: {number * 18}px"></i>'
         for number, line in enumerate(lines)
         if _is_inside(line, end_s)
     ]
@@ -102,7 +103,7 @@ def _is_inside(line: BoundLine, end_s: float) -> bool:
 def _ticks(end_s: float) -> str:
     labels = [(tick, tick_label(tick)) for tick in ticks_s(end_s)]
     labels[-1] = (labels[-1][0], f"{labels[-1][1]} ms")
-    spans = "".join(f'<span style="left: {_percent(tick / end_s)}">{text}</span>' for tick, text in labels)
+    spans = "".join(f'<span style="left: {_place(tick / end_s)}">{text}</span>' for tick, text in labels)
     return f'<div class="ticks" aria-hidden="true">{spans}</div>'
 
 
@@ -132,10 +133,10 @@ def _lane(panel: Panel, lane: Lane, end_s: float, notes: "_Notes", label: str) -
     bars = []
     for span in lane.spans:
         first, *rest = notes.of(lane, span)
-        place = f"left: {_percent(panel.begins_s(span) / end_s)}; width: {_percent(span.seconds / end_s)}"
+        place = f"left: {_place(panel.begins_s(span) / end_s)}; width: {_place(span.seconds / end_s)}"
         words = escape(", ".join((first, *rest[: _Notes.MAIN])))
         bars.append(
-            f'<div class="bar {mark(span)}" role="gridcell" tabindex="-1" style="{place}" aria-label="{words}"'
+            f'<div class="bar {mark(span).key}" role="gridcell" tabindex="-1" style="{place}" aria-label="{words}"'
             f' data-details="{escape(chr(10).join((first, *rest)))}"></div>'
         )
     inner = "".join(bars)
@@ -168,13 +169,13 @@ class _Notes:
         if span.kind is SpanKind.HANDLER:
             what = f"handler, {span.detail} pass"
         elif span.kind is SpanKind.SAVE:
-            what = "state transferred"
+            what = MARKS["save"].meaning
         side = f"{span.side}: " if span.side else ""
         lines = [
             f"{printable(span.name) or 'unnamed'}, {lane.depth_label}",
             f"{side}{what}",
             f"{ms(span.seconds)}, from {ms(begins_s)}",
-            f"{share * 100:.1f} % of the switchover",
+            f"{percent(share)} of the switchover",
         ]
         around = self._around.get(span.name, ()) if span.kind is SpanKind.ARC else ()
         change = next((each for each in around if each.kind is SpanKind.CHANGE and each.holds(span)), None)
@@ -195,14 +196,14 @@ def _figures(result: Result, lines: Iterable[BoundLine]) -> str:
         f'<tr><th scope="row">{label}</th>'
         + "".join(f'<td class="number">{ms(mode.median(part))}</td>' for mode in modes.values())
         + "</tr>"
-        for part, label in _LABELS.items()
+        for part, label in PART_LABELS.items()
         if part in PARTS
     ]
     if not result.completed:
         status = "".join(f'<td class="number">{escape(str(mode.status))}</td>' for mode in modes.values())
         rows.append(f'<tr><th scope="row">status</th>{status}</tr>')
     span = len(modes)
-    rows += [_wide(line.meaning, ms(line.seconds), span) for line in lines]
+    rows += [_wide(f"bound, {line.meaning}", ms(line.seconds), span) for line in lines]
     if result.speedup is not None:
         rows.append(_wide("speed-up, serial over parallel", f"{result.speedup:.2f} x", span))
     if result.efficiency is not None:
@@ -231,7 +232,7 @@ def _path(panel: Panel) -> str:
     longest = max((link.seconds for link in path if link.span is not None), default=0.0)
     rows = "".join(_link(link, longest) for link in path)
     return (
-        f"<section><h2>{escape(panel.mode)}: what the switchover waits for, in order</h2><table><thead><tr>"
+        f"<section><h2>{escape(panel.mode)}: {WAITS}</h2><table><thead><tr>"
         '<th class="number" scope="col">time</th><th class="number" scope="col">share</th><th scope="col">what</th>'
         f"</tr></thead><tbody>{rows}</tbody></table></section>"
     )
@@ -240,10 +241,10 @@ def _path(panel: Panel) -> str:
 def _link(link: Link, longest: float) -> str:
     style = ' class="longest"' if link.span is not None and link.seconds == longest else ""
     return (
-        f'<tr{style}><td class="number">{ms(link.seconds)}</td><td class="number">{link.share * 100:.1f} %</td>'
+        f'<tr{style}><td class="number">{ms(link.seconds)}</td><td class="number">{percent(link.share)}</td>'
         f'<td class="what">{escape(printable(link.what))}</td></tr>'
     )
 
 
-def _percent(part: float) -> str:
+def _place(part: float) -> str:
     return f"{part * 100:.4f}%"

@@ -6,18 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vfio_migration.drawing.lanes import (
-    LEGEND,
-    Lane,
-    Panel,
-    axis_end_s,
-    bound_lines,
-    headline,
-    mark,
-    panels,
-    tick_label,
-    ticks_s,
-)
+from vfio_migration.drawing.lanes import Lane, Panel, axis_end_s, headline, marks_of, panels, tick_label, ticks_s
+from vfio_migration.drawing.vocabulary import LIGHT, Mark, bound_lines, mark
 from vfio_migration.errors import VFIOMigrationError
 from vfio_migration.scenarios import Result
 
@@ -27,16 +17,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".svg", ".png")
 
-# Okabe and Ito's colours for the colour-blind, each with a darker edge; hatches tell them apart in grey too.
-_STYLES = {
-    "p2p": ("#56b4e9", "#1f6f9f", "/////"),
-    "change": ("#0072b2", "#004a75", ""),
-    "save": ("#f0e442", "#7d7400", ""),
-    "load": ("#cc79a7", "#7c2f5a", "\\\\\\"),
-    "handler": ("#009e73", "#005c43", ""),
-}
 _STYLE = {"svg.hashsalt": "vfio-switchover", "svg.fonttype": "path", "hatch.linewidth": 0.6}
-_TEXT, _MUTED, _RULE = "#1b1f24", "#56606b", "#dde2e7"
+_GROUND, _TEXT, _MUTED, _RULE = (LIGHT[key] for key in ("background", "text", "muted", "rule"))
 _WIDTH = 10.0  # inches, as all lengths here; fonts are in points
 _DPI = 150
 _MARGIN = 0.2
@@ -102,7 +84,7 @@ class _Sheet:
     def __init__(self, height: float, left: float, end_s: float) -> None:
         from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
 
-        self.figure: Figure = Figure(figsize=(_WIDTH, height), facecolor="white")
+        self.figure: Figure = Figure(figsize=(_WIDTH, height), facecolor=_GROUND)
         self.axes: Axes = self.figure.add_axes((0, 0, 1, 1))
         self.axes.set_axis_off()
         self.axes.set_xlim(0, _WIDTH)
@@ -121,7 +103,7 @@ class _Sheet:
 
 def _figure(result: Result) -> "Figure":
     shown = panels(result)
-    lines = bound_lines(result)
+    lines = sorted(bound_lines(result.bounds), key=lambda line: line.seconds)
     end_s = axis_end_s(result)
     most = max((len(panel.lanes) for panel in shown), default=0)
     lane_height, every = next((sizes for limit, *sizes in _HEIGHTS if most <= limit), _THINNEST)
@@ -139,7 +121,7 @@ def _figure(result: Result) -> "Figure":
     for panel, height in zip(shown, heights, strict=True):
         _draw_panel(sheet, panel, y, lane_height, int(every))
         y += height
-    _draw_legend(sheet, {mark(span) for panel in shown for lane in panel.lanes for span in lane.spans}, bottom + 0.5)
+    _draw_legend(sheet, marks_of(span for panel in shown for lane in panel.lanes for span in lane.spans), bottom + 0.5)
     return sheet.figure
 
 
@@ -176,15 +158,15 @@ def _draw_bound(sheet: _Sheet, label: str, seconds: float, y: float, bottom: flo
     sheet.axes.plot([x, x], [y - _ROW / 2, bottom], color=_TEXT, linewidth=0.9, linestyle=(0, (3, 2)), zorder=3)
     flipped = seconds / sheet.end_s > _FLIPPED
     # With a ground of its own, for the lines of lower bounds pass behind it.
-    ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+    ground = {"facecolor": _GROUND, "edgecolor": "none", "pad": 0.8}
     sheet.text(x + (-0.05 if flipped else 0.05), y, label, ha="right" if flipped else "left", bbox=ground)
 
 
 def _draw_panel(sheet: _Sheet, panel: Panel, y: float, lane_height: float, every: int) -> None:
-    ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+    ground = {"facecolor": _GROUND, "edgecolor": "none", "pad": 0.8}
     sheet.text(_MARGIN, y + _HEADING * 0.6, panel.heading, _NORMAL, weight="bold", bbox=ground)
     y += _HEADING
-    bars: dict[str, list[tuple[float, float, float, float]]] = {key: [] for key in _STYLES}
+    bars: dict[Mark, list[tuple[float, float, float, float]]] = {}
     for group in panel.depths:
         sheet.axes.plot([_MARGIN, sheet.right], [y, y], color=_RULE, linewidth=0.6, zorder=0)
         lane_y = y + _GAP / 2
@@ -199,26 +181,27 @@ def _draw_panel(sheet: _Sheet, panel: Panel, y: float, lane_height: float, every
             for span in lane.spans:
                 x = sheet.x(panel.begins_s(span))
                 width = max(0.01, sheet.x(panel.begins_s(span) + span.seconds) - x)
-                bars[mark(span)].append((x, lane_y + height * 0.06, width, height * 0.88))
+                bars.setdefault(mark(span), []).append((x, lane_y + height * 0.06, width, height * 0.88))
             lane_y += height
         y += _height(group, lane_height)
-    for key, places in bars.items():
-        _draw_bars(sheet, key, places)
+    for each, places in bars.items():
+        _draw_bars(sheet, each, places)
 
 
-def _draw_bars(sheet: _Sheet, key: str, places: Iterable[tuple[float, float, float, float]]) -> None:
+def _draw_bars(sheet: _Sheet, drawn: Mark, places: Iterable[tuple[float, float, float, float]]) -> None:
     from matplotlib.patches import Rectangle  # noqa: PLC0415 - an extra
 
-    face, edge, hatch = _STYLES[key]
+    edge, face = drawn.light
     for x, y, width, height in places:
-        bar = Rectangle((x, y), width, height, facecolor=face, edgecolor=edge, linewidth=0.4, hatch=hatch, zorder=2)
+        bar = Rectangle(
+            (x, y), width, height, facecolor=face, edgecolor=edge, linewidth=0.4, hatch=drawn.hatch, zorder=2
+        )
         sheet.axes.add_patch(bar)
 
 
-def _draw_legend(sheet: _Sheet, marks: set[str], y: float) -> None:
+def _draw_legend(sheet: _Sheet, marks: Iterable[Mark], y: float) -> None:
     x = _MARGIN
-    for key, meaning in LEGEND:
-        if key in marks:
-            _draw_bars(sheet, key, [(x, y - 0.06, 0.3, 0.12)])
-            sheet.text(x + 0.37, y, meaning)
-            x += 0.37 + _width(meaning) + 0.25
+    for each in marks:
+        _draw_bars(sheet, each, [(x, y - 0.06, 0.3, 0.12)])
+        sheet.text(x + 0.37, y, each.meaning)
+        x += 0.37 + _width(each.meaning) + 0.25

@@ -4,9 +4,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vfio_migration.drawing.terminal import _ms, _plain
+from vfio_migration.drawing.terminal import add_bounds, plain
+from vfio_migration.drawing.vocabulary import part_label
 from vfio_migration.forecast import DeviceShare, Prediction, Stage
-from vfio_migration.naming import listed
+from vfio_migration.scenarios import PARTS
+from vfio_migration.wording import listed, ms, signed_ms
 
 TOP = 10
 _WORDS = ("side", "pass", "the slowest", "device", "par.")
@@ -20,22 +22,18 @@ def print_prediction(console: Console, prediction: Prediction, *, show_all: bool
     _print_devices(console, prediction)
     _print_changes(console, prediction, show_all=show_all)
     for note in prediction.notes:
-        console.print(_plain(console, f"note: {note}", style="yellow"))
+        console.print(plain(console, f"note: {note}", style="yellow"))
 
 
 def _print_bounds(console: Console, prediction: Prediction) -> None:
-    title = f"{prediction.scenario}: switchover {_ms(prediction.switchover_s)}, predicted as configured"
-    console.print(_plain(console, title, style="bold"))
+    title = f"{prediction.scenario}: switchover {ms(prediction.switchover_s)}, predicted as configured"
+    console.print(plain(console, title, style="bold"))
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for _ in range(3):
         table.add_column(overflow="fold")
-    table.add_row("  source stops", _ms(prediction.source_stop_s), "")
-    table.add_row("  states transferred", _ms(prediction.transfer_s), "")
-    table.add_row("  destination starts", _ms(prediction.destination_start_s), "")
-    bounds = prediction.bounds
-    table.add_row("everything in turn", _ms(bounds.serial_s), "serial_s")
-    table.add_row("this mechanism", _ms(bounds.mechanism_s), "mechanism_s: depths in turn")
-    table.add_row("if depths overlapped too", _ms(bounds.ideal_s), "ideal_s")
+    for part in PARTS[1:]:
+        table.add_row(part_label(part), ms(getattr(prediction, part)), "")
+    add_bounds(table, prediction.bounds)
     console.print(table)
     console.print()
 
@@ -48,8 +46,8 @@ def _print_stages(console: Console, prediction: Prediction) -> None:
                 stage.side,
                 stage.kind,
                 "plain" if stage.depth is None else str(stage.depth),
-                _ms(stage.seconds, unit=""),
-                _plain(console, _slowest(stage)),
+                ms(stage.seconds, unit=""),
+                plain(console, _slowest(stage)),
             )
     console.print(table)
     console.print()
@@ -68,7 +66,7 @@ def _print_devices(console: Console, prediction: Prediction) -> None:
     for device in prediction.devices:
         if device.alike not in seen:
             seen.add(device.alike)
-            table.add_row(_plain(console, listed(device.alike)), *_device_row(device))
+            table.add_row(plain(console, listed(device.alike)), *_device_row(device))
     console.print(table)
     console.print("*: nothing at its depth takes longer in that pass")
     console.print("without: by how much the switchover changes without one such device")
@@ -77,15 +75,15 @@ def _print_devices(console: Console, prediction: Prediction) -> None:
 
 
 def _device_row(device: DeviceShare) -> list[str]:
-    passes = [f"{_ms(each.seconds, unit='')}{'*' if each.critical else ''}" for each in device.passes]
+    passes = [f"{ms(each.seconds, unit='')}{'*' if each.critical else ''}" for each in device.passes]
     return [
         str(device.depth),
         "on" if device.parallel else "off",
         *passes[:2],
-        _ms(device.transfer_s, unit=""),
+        ms(device.transfer_s, unit=""),
         *passes[2:],
-        _signed(-device.contributes_s),
-        _signed(-device.toggle_gain_s),
+        signed_ms(-device.contributes_s),
+        signed_ms(-device.toggle_gain_s),
     ]
 
 
@@ -98,7 +96,7 @@ def _print_changes(console: Console, prediction: Prediction, *, show_all: bool) 
     table.add_column(justify="right", no_wrap=True, overflow="fold")
     table.add_column(overflow="fold")
     for rank, change in enumerate(shown, start=1):
-        table.add_row(f"{rank}.", _plain(console, str(change)))
+        table.add_row(f"{rank}.", plain(console, str(change)))
     if shown:
         console.print(table)
     else:
@@ -108,13 +106,9 @@ def _print_changes(console: Console, prediction: Prediction, *, show_all: bool) 
         console.print(f"and {left:,} more with --all")
 
 
-def _signed(seconds: float) -> str:
-    return f"{seconds * 1000:+,.1f}" if seconds else "0.0"
-
-
 def _titled(console: Console, title: str, *columns: str) -> Table:
     """Make a table of words to the left and figures to the right; what is too long is folded, not cut."""
-    table = Table(title=_plain(console, title, style="italic"), title_justify="left")
+    table = Table(title=plain(console, title, style="italic"), title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold", justify="left" if column in _WORDS else "right")
     return table

@@ -6,24 +6,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vfio_migration.drawing.lanes import LEGEND, PLAIN, Lane, drawn, lanes, mark
+from vfio_migration.drawing.lanes import Lane, drawn, lanes, marks_of
+from vfio_migration.drawing.vocabulary import NOT_REACHED, WAITS, Mark, bound_lines, mark, part_label
+from vfio_migration.plan import Bounds
 from vfio_migration.recorded import Span, Timeline, condensed, critical_path
 from vfio_migration.scenarios import PARTS, Result
+from vfio_migration.wording import ms, percent
 
-_LABELS = {
-    "switchover_s": "switchover",
-    "source_stop_s": "  source stops",
-    "transfer_s": "  states transferred",
-    "destination_start_s": "  destination starts",
-}
-# How a span is drawn: with Unicode, without it, and in which style.
-_MARKS = {
-    "p2p": ("▒", ":", "cyan"),
-    "load": ("▓", "%", "magenta"),
-    "change": ("█", "#", "blue"),
-    "save": ("░", ".", "yellow"),
-    "handler": ("■", "o", "green"),
-}
 _MIN_WIDTH = 20
 
 
@@ -37,7 +26,7 @@ def print_result(console: Console, result: Result) -> None:
     console.print(_verdict(result))
     for name, mode in result.modes.items():
         for failure in mode.failures:
-            console.print(_plain(console, f"{name}, {failure}", style="red"))
+            console.print(plain(console, f"{name}, {failure}", style="red"))
 
 
 def print_timeline(console: Console, title: str, timeline: Timeline, seconds: float | None = None) -> None:
@@ -48,23 +37,23 @@ def print_timeline(console: Console, title: str, timeline: Timeline, seconds: fl
     """
     spans = drawn(timeline)
     if timeline.start_ns is None or timeline.end_ns is None or not spans:
-        console.print(_plain(console, f"{title}: the switchover was not reached, nothing to draw"))
+        console.print(plain(console, f"{title}: {NOT_REACHED}"))
         return
     labelled = [(_label(lane), lane.spans) for lane in lanes(spans)]
     label_width = max(len(label) for label, _ in labelled)
     width = max(_MIN_WIDTH, console.width - label_width - 3)
     total_ns = max(1, timeline.end_ns - timeline.start_ns)
-    took = _ms(total_ns / 1e9 if seconds is None else seconds)
+    took = ms(total_ns / 1e9 if seconds is None else seconds)
     frame = "|" if _ascii(console) else "│"
-    console.print(_plain(console, f"{title}: switchover {took}", style="bold"))
+    console.print(plain(console, f"{title}: switchover {took}", style="bold"))
     for label, lane in labelled:
-        line = _plain(console, f"{label:<{label_width}} {frame}")
+        line = plain(console, f"{label:<{label_width}} {frame}")
         line.append_text(_bar(console, lane, timeline.start_ns, total_ns, width))
         line.append(frame)
         console.print(line, no_wrap=True, overflow="crop", crop=True)
     axis = f"0{took:>{width - 1}}"
     console.print(Text(f"{'':<{label_width}}  {axis}", style="dim"))
-    _print_legend(console, {mark(span) for span in spans})
+    _print_legend(console, marks_of(spans))
     console.print()
 
 
@@ -73,27 +62,22 @@ def print_critical_path(console: Console, title: str, timeline: Timeline) -> Non
     path = condensed(critical_path(timeline))
     if not path:
         return
-    console.print(_plain(console, f"{title}: what the switchover waits for, in order", style="bold"))
+    console.print(plain(console, f"{title}: {WAITS}", style="bold"))
     longest = max(link.seconds for link in path)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for justify in ("right", "right", "left"):
         table.add_column(justify=justify)
     for link in path:
-        what = _plain(console, link.what)
-        table.add_row(
-            _ms(link.seconds), f"{link.share * 100:.1f} %", what, style="bold" if link.seconds == longest else ""
-        )
+        what = plain(console, link.what)
+        table.add_row(ms(link.seconds), percent(link.share), what, style="bold" if link.seconds == longest else "")
     console.print(table)
     console.print()
 
 
-def _print_legend(console: Console, shown: set[str]) -> None:
+def _print_legend(console: Console, shown: Iterable[Mark]) -> None:
     line = Text()
-    for each, meaning in LEGEND:
-        if each not in shown:
-            continue
-        unicode, plain, style = _MARKS[each]
-        entry = Text.assemble(((plain if _ascii(console) else unicode) * 2, style), f" {meaning}   ")
+    for each in shown:
+        entry = Text.assemble((_cell(console, each) * 2, each.style), f" {each.meaning}   ")
         if len(line) + len(entry) > console.width:
             console.print(line)
             line = Text()
@@ -102,41 +86,43 @@ def _print_legend(console: Console, shown: set[str]) -> None:
 
 
 def _label(lane: Lane) -> str:
-    return f"{'plain' if lane.depth == PLAIN else f'depth {lane.depth}'}  {lane.name or 'handlers'}"
+    return f"{lane.depth_label}  {lane.name or 'handlers'}"
 
 
 def _bar(console: Console, lane: Iterable[Span], start_ns: int, total_ns: int, width: int) -> Text:
     """Draw a lane; where two spans share a cell, the longer one shows."""
-    cells: list[tuple[int, str]] = [(0, "")] * width
+    cells: list[tuple[int, Mark | None]] = [(0, None)] * width
     for span in lane:
         first = (span.start_ns - start_ns) * width // total_ns
         last = max(first + 1, (span.end_ns - start_ns) * width // total_ns)
+        length = span.end_ns - span.start_ns
         for cell in range(min(first, width - 1), min(last, width)):
-            cells[cell] = max(cells[cell], (span.end_ns - span.start_ns, mark(span)))
+            if length >= cells[cell][0]:
+                cells[cell] = length, mark(span)
     bar = Text()
     for _, each in cells:
-        unicode, plain, style = _MARKS.get(each, (" ", " ", ""))
-        bar.append(plain if _ascii(console) else unicode, style=style)
+        bar.append(_cell(console, each) if each else " ", style=each.style if each else "")
     return bar
 
 
+def _cell(console: Console, drawn: Mark) -> str:
+    return drawn.ascii if _ascii(console) else drawn.unicode
+
+
 def _table(console: Console, result: Result) -> Table:
-    title = _plain(console, f"{result.scenario}: medians of {_runs(result)} run(s), in ms", style="italic")
+    title = plain(console, f"{result.scenario}: medians of {_runs(result)} run(s), in ms", style="italic")
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for name in result.modes:
         table.add_column(name, justify="right")
     for part in PARTS:
-        table.add_row(_LABELS[part], *(_ms(mode.median(part), unit="") for mode in result.modes.values()))
+        table.add_row(part_label(part), *(ms(mode.median(part), unit="") for mode in result.modes.values()))
     return table
 
 
 def _verdict(result: Result) -> Table:
-    bounds = result.bounds
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("bound, everything in turn", _ms(bounds.serial_s), "serial_s")
-    table.add_row("bound, this mechanism", _ms(bounds.mechanism_s), "mechanism_s: depths in turn")
-    table.add_row("bound, if depths overlapped too", _ms(bounds.ideal_s), "ideal_s")
+    add_bounds(table, result.bounds, "bound, ")
     if result.speedup is not None:
         table.add_row("speed-up", f"{result.speedup:.2f} x", "serial over parallel")
     if result.efficiency is not None:
@@ -148,11 +134,14 @@ def _runs(result: Result) -> int:
     return max((len(mode.runs) for mode in result.modes.values()), default=0)
 
 
-def _ms(seconds: float | None, unit: str = " ms") -> str:
-    return "-" if seconds is None else f"{seconds * 1000:,.1f}{unit}"
+def add_bounds(table: Table, bounds: Bounds, before: str = "") -> None:
+    """Give each bound a row: what it is, its time, its name in figures."""
+    for line in bound_lines(bounds):
+        also = ": depths in turn" if line.key == "mechanism_s" else ""
+        table.add_row(f"{before}{line.meaning}", ms(line.seconds), f"{line.key}{also}")
 
 
-def _plain(console: Console, text: str, style: str = "") -> Text:
+def plain(console: Console, text: str, style: str = "") -> Text:
     """Make text of names that anybody chose: no markup, and nothing that the encoding lacks."""
     return Text(text.encode(console.encoding, "replace").decode(console.encoding), style=style)
 

@@ -22,7 +22,6 @@ from vfio_migration.forecast.what_if import (
     part_of,
     toggled,
 )
-from vfio_migration.naming import in_order, listed
 from vfio_migration.plan import (
     PLAIN,
     Bounds,
@@ -32,6 +31,7 @@ from vfio_migration.plan import (
     plan_switchover,
 )
 from vfio_migration.scenarios import Scenario
+from vfio_migration.wording import arc_name, in_order, listed
 from vmstate import PassKind
 
 _NS = 9  # digits: the clocks count nanoseconds, what is below is rounding
@@ -171,7 +171,7 @@ def _notes(scenario: Scenario) -> tuple[str, ...]:
     unnamed: dict[str, list[str]] = {}
     for step in (*chain.from_iterable(passes), *plan.transfers):
         for current, target in step.arcs:
-            arc = f"{current.name} -> {target.name}"
+            arc = arc_name(current, target)
             if step.name in tables and not {"default", target.name, arc} & tables[step.name].keys():
                 unnamed.setdefault(step.name, []).append(arc)
     alike: dict[str, list[str]] = {}
@@ -202,7 +202,7 @@ def _share(device: PlannedDevice, group: Group, cells: _Cells, ledger: Ledger, i
         (step,) = (*place.threads, *place.handlers)
         cell = cells[each.side, each.kind, device.depth]
         slack = _slack(cell, step.seconds if device.parallel else cell.handlers_s)
-        arcs = tuple((f"{a.name} -> {b.name}", device.arc_s(a, b)) for a, b in step.arcs)
+        arcs = tuple((arc_name(a, b), device.arc_s(a, b)) for a, b in step.arcs)
         critical = slack == 0 < step.seconds
         passes.append(PassShare(each.side, str(each.kind), step.seconds, arcs, slack, critical))
     return DeviceShare(

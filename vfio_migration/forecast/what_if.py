@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import Any
 
 from vfio_migration.device import DeviceState
-from vfio_migration.naming import in_order, listed
 from vfio_migration.plan import PLAIN, PlannedDevice, PlannedHandler, plan_switchover
+from vfio_migration.wording import arc_name, in_order, listed, ms, percent
 
 _Arc = tuple[DeviceState, DeviceState]
 _NS = 9  # digits: the clocks count nanoseconds, what is below is rounding
@@ -58,7 +58,7 @@ class Change:
         if self.gain_s == 0:
             return f"{self.whom}: {self.what}: changes nothing"
         words = "less" if self.gain_s > 0 else "more"
-        gain = f"{abs(self.gain_s) * 1000:,.1f} ms {words} ({abs(self.share) * 100:.1f} %)"
+        gain = f"{ms(abs(self.gain_s))} {words} ({percent(abs(self.share))})"
         return f"{self.whom}: {self.what}: {gain}"
 
 
@@ -209,7 +209,7 @@ def _variants(group: Group, depths: Sequence[int]) -> Iterator[tuple[ChangeKind,
     for arc, seconds in group.arcs:
         if seconds > 0:
             for word, factor in _FACTORS.items():
-                what = f"{arc[0].name} -> {arc[1].name} {word}"
+                what = f"{arc_name(*arc)} {word}"
                 yield ChangeKind.ARC, what, part_of(_with_arc(device, arc, factor * seconds))
     for depth in depths:
         if depth != device.depth:

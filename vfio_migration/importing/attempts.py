@@ -9,6 +9,7 @@ from vfio_migration.device import DeviceState
 from vfio_migration.errors import LogImportError
 from vfio_migration.importing.log_reader import LogEvent, QemuLog
 from vfio_migration.recorded import format_timestamp
+from vfio_migration.wording import ms
 
 Role = Literal["source", "destination"]
 _Test = Callable[[LogEvent], bool]
@@ -27,7 +28,7 @@ class Phase:
     seconds: float
 
     def __str__(self) -> str:
-        return f"{self.first} to {self.last}: {self.seconds * 1000:.3f} ms"
+        return f"{self.first} to {self.last}: {ms(self.seconds, digits=3)}"
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class LoggedMigration:
     def report(self) -> tuple[str, ...]:
         """Give what is known of it, a line each."""
         first = self.events[0]
-        downtime = "" if self.downtime_s is None else f", downtime {self.downtime_s * 1000:.3f} ms"
+        downtime = "" if self.downtime_s is None else f", downtime {ms(self.downtime_s, digits=3)}"
         head = (
             f"{self.log}: migration {self.number} ({self.role}): {self.status}, {format_timestamp(first.time_ns)}, "
             f"lines {first.line} to {self.last_line}{downtime}"

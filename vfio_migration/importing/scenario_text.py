@@ -9,6 +9,7 @@ from vfio_migration.importing.attempts import LoggedMigration
 from vfio_migration.importing.findings import Findings, FoundDevice
 from vfio_migration.plan import PLAIN
 from vfio_migration.scenarios import ROOT_BUS
+from vfio_migration.wording import arc_name, ms
 
 _STATE_SIZE = 65536  # any will do: with the rate it gives the time
 
@@ -40,7 +41,7 @@ def _data(findings: Findings, migration: LoggedMigration) -> dict[str, Any]:
     chain = [{"bus": _bus(depth), "type": "bridge", "buses": [_bus(depth + 1)]} for depth in range(1, max(1, deepest))]
     vfio = [{"bus": _bus(each.depth), "id": each.name, "type": each.type} for each in findings.devices.values()]
     downtime = migration.downtime_s
-    took = "" if downtime is None else f", downtime {downtime * 1000:.1f} ms on the source"
+    took = "" if downtime is None else f", downtime {ms(downtime)} on the source"
     data: dict[str, Any] = {
         "description": f"imported from {_printable(migration.log)}{took}",
         "tree": {"devices": [*chain, *vfio, *hosts]},
@@ -57,7 +58,7 @@ def _device_data(device: FoundDevice) -> dict[str, Any]:
     }
     if device.transfer_ns:
         data |= {"state_size": _STATE_SIZE, "rate": _STATE_SIZE * 1e9 / device.transfer_ns}
-    data["latency"] = {f"{a.name} -> {b.name}": ns / 1e9 for (a, b), ns in device.arcs.items()}
+    data["latency"] = {arc_name(a, b): ns / 1e9 for (a, b), ns in device.arcs.items()}
     return data
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from vfio_migration.recorded.timeline import Span, SpanKind, Timeline
+from vfio_migration.wording import listed, ms, percent
 
 # A device is as slow as another if its span is at least so much of the other's.
 _ALIKE = 0.95
@@ -30,7 +31,7 @@ class Link:
         return "all the rest" if self.span is None else _described(self, self.span)
 
     def __str__(self) -> str:
-        return f"{self.what}, {self.seconds * 1000:,.1f} ms, {self.share * 100:.1f} % of the switchover"
+        return f"{self.what}, {ms(self.seconds)}, {percent(self.share)} of the switchover"
 
 
 def critical_path(timeline: Timeline) -> tuple[Link, ...]:
@@ -133,9 +134,6 @@ def _add_gap(links: list[Link], length_ns: int, total_ns: int) -> None:
         links.append(Link(None, length_ns / 1e9, length_ns / total_ns))
 
 
-_MANY = 4
-
-
 def _described(link: Link, span: Span) -> str:
     match span.kind:
         case SpanKind.SAVE:
@@ -144,10 +142,5 @@ def _described(link: Link, span: Span) -> str:
             what = f"handler, {span.detail} pass on the {span.side}"
         case _:
             what = span.detail
-    who = f"{_few(link.in_turn)} in turn" if len(link.in_turn) > 1 else span.name or "unnamed"
-    return f"{who}{f' (beside {_few(link.also)})' if link.also else ''}: {what}"
-
-
-def _few(names: tuple[str, ...]) -> str:
-    rest = len(names) - _MANY
-    return ", ".join(names[:_MANY]) + (f" and {rest} more" if rest > 0 else "")
+    who = f"{listed(link.in_turn)} in turn" if len(link.in_turn) > 1 else span.name or "unnamed"
+    return f"{who}{f' (beside {listed(link.also)})' if link.also else ''}: {what}"

@@ -22,6 +22,7 @@ from vfio_migration.plan import PLAIN
 from vfio_migration.scenarios.entries import FaultEntry, HandlerEntry, ScenarioFile, TreeEntry, VFIOEntry, WatchdogEntry
 from vfio_migration.scenarios.model import DeviceSpec, HandlerSpec, Scenario, TreeSource
 from vfio_migration.scenarios.scenario_faults import FaultSpec
+from vfio_migration.wording import arc_name
 from vmstate import Device, DeviceTree, QtreeError, depth_of_priority
 
 
@@ -249,17 +250,17 @@ def _latencies(
 ) -> dict[tuple[DeviceState, DeviceState], float]:
     """Resolve `A -> B` before `B` before `default`, for every arc that the device has."""
     arcs = [(current, target) for current in DeviceState for target in DeviceState if is_arc(current, target, flags)]
-    known = {"default", *(target.name for _, target in arcs), *(f"{a.name} -> {b.name}" for a, b in arcs)}
+    known = {"default", *(target.name for _, target in arcs), *(arc_name(a, b) for a, b in arcs)}
     for name, seconds in table.items():
         if name not in known:
             raise _BadValueError(
                 f"{key}.{name!r}: expected 'default', a state, or an arc of this device such as "
-                f"'{arcs[0][0].name} -> {arcs[0][1].name}'; states: "
+                f"'{arc_name(*arcs[0])}'; states: "
                 f"{', '.join(dict.fromkeys(b.name for _, b in arcs))}"
             )
         _check_seconds(f"{key}.{name!r}", seconds)
     default = table.get("default", 0.0)
-    return {(a, b): table.get(f"{a.name} -> {b.name}", table.get(b.name, default)) for a, b in arcs}
+    return {(a, b): table.get(arc_name(a, b), table.get(b.name, default)) for a, b in arcs}
 
 
 def _handler_specs(key: str, handler: HandlerEntry, tree: DeviceTree, places: dict[int, int]) -> list[HandlerSpec]:

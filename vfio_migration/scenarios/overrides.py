@@ -15,6 +15,7 @@ from vfio_migration.errors import ScenarioError
 from vfio_migration.scenarios.entries import VFIOEntry
 from vfio_migration.scenarios.file import changed_device, changed_handler, with_specs
 from vfio_migration.scenarios.model import DeviceSpec, HandlerSpec, Scenario
+from vfio_migration.wording import arc_name, arc_parts, listed
 
 _LATENCY = "latency."
 _NOT_OF_ONE_DEVICE = ("devices", "latency", "seed")
@@ -48,7 +49,7 @@ def parse_override(text: str) -> Override:
     where, value = where.strip(), value.strip()
     # A pattern may hold dots, as PCI addresses do, and so the key is looked for from the right.
     pattern, dot, name = where.rpartition(f".{_LATENCY}")
-    key = f"{_LATENCY}{' -> '.join(part.strip() for part in name.split('->'))}"
+    key = f"{_LATENCY}{' -> '.join(filter(None, arc_parts(name)))}"
     if not dot:
         pattern, dot, key = where.rpartition(".")
     if not (equals and pattern and key and value):
@@ -108,10 +109,9 @@ def _check_matches(each: Override, names: Sequence[str], what: str) -> None:
     if any(fnmatchcase(name, each.pattern) for name in names):
         return
     known = list(dict.fromkeys(names))
-    shown = ", ".join(known[:_SHOWN_NAMES]) + (", ..." if len(known) > _SHOWN_NAMES else "")
     raise ScenarioError(
         f"{each.text!r}: expected a pattern that {what} matches, as {each.key} belongs to one, got {each.pattern!r}; "
-        f"there are: {shown or 'none'}"
+        f"there are: {listed(known, 'names', _SHOWN_NAMES) or 'none'}"
     )
 
 
@@ -122,7 +122,7 @@ def _changed(spec: DeviceSpec, each: Override) -> DeviceSpec:
     if each.key in ("p2p", "precopy"):
         # Arcs that it no longer has may have been named in the file; without them the table fits again.
         bare = changed_device(spec, {**changes, "latency": {}})
-        names = {"default"} | {name for a, b in bare.latency for name in (b.name, f"{a.name} -> {b.name}")}
+        names = {"default"} | {name for a, b in bare.latency for name in (b.name, arc_name(a, b))}
         changes["latency"] = {name: seconds for name, seconds in spec.entry.latency.items() if name in names}
     return changed_device(spec, changes)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from vfio_migration.device import DataFault, DeviceState, MockDevice
 from vfio_migration.scenarios.entries import FaultEntry
+from vfio_migration.wording import parse_arc
 
 _DATA = {"fail": DataFault.ERROR, "short": DataFault.SHORT, "altered": DataFault.ALTERED, "cut": DataFault.CUT}
 
@@ -56,10 +57,9 @@ class FaultSpec:
             raise ValueError(f"kind: expected one of {', '.join(kinds)} at {self.entry.at!r}, got {self.entry.kind!r}")
 
     def _arc(self) -> tuple[DeviceState, DeviceState]:
-        current, _, target = self.entry.at.partition(" -> ")
         try:
-            return DeviceState[current], DeviceState[target]
-        except KeyError:
+            return parse_arc(self.entry.at, DeviceState)
+        except ValueError:
             raise ValueError(
                 f"at: expected an arc such as 'RESUMING -> STOP', 'reset', 'read' or 'write', got {self.entry.at!r}"
             ) from None

@@ -12,6 +12,7 @@ from vfio_migration.live import MigrationReport, migrate
 from vfio_migration.recorded import Timeline, build_timeline
 from vfio_migration.registered import VFIOMigration
 from vfio_migration.testing.invariants import Invariants
+from vfio_migration.wording import parse_arc
 from vmstate import (
     Bus,
     Clock,
@@ -297,14 +298,11 @@ def _texts(faults: Fault | Sequence[Fault]) -> Sequence[Fault]:
     return [faults] if isinstance(faults, str) else faults
 
 
-def _arc(text: str) -> _Arc:
-    current, arrow, target = (part.strip() for part in text.partition("->"))
-    if not arrow or current not in DeviceState.__members__ or target not in DeviceState.__members__:
-        raise ValueError(f"an arc is written 'PRE_COPY -> PRE_COPY_P2P', with names of DeviceState; got {text!r}")
-    return DeviceState[current], DeviceState[target]
+def _arc(text: Fault) -> _Arc:
+    return parse_arc(text, DeviceState)
 
 
 def _latency(latency: float | Mapping[str, float] | Mapping[_Arc, float]) -> float | dict[_Arc, float]:
     if not isinstance(latency, Mapping):
         return latency
-    return {_arc(arc) if isinstance(arc, str) else arc: seconds for arc, seconds in latency.items()}
+    return {parse_arc(arc, DeviceState) if isinstance(arc, str) else arc: seconds for arc, seconds in latency.items()}

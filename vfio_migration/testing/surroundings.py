@@ -119,11 +119,8 @@ def destination_gone_at(size: int) -> tuple[socket.socket, socket.socket]:
     """Make `migrate(..., sockets=...)` of a destination that dies, answering nothing, when it has `size` bytes."""
     source, destination = _cut_pair()
     destination.allowed_to_receive = size
-    destination.allowed_to_send = _READY_REPLY
+    destination.allowed_to_send = 0
     return source, destination
-
-
-_READY_REPLY = 5  # bytes: what the destination says before the stream begins
 
 
 def _cut_pair() -> tuple[_CutSocket, _CutSocket]:

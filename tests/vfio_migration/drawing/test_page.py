@@ -9,11 +9,12 @@ from typer.testing import CliRunner
 
 from vfio_migration import MockDevice
 from vfio_migration.cli.main import app
-from vfio_migration.drawing.lanes import drawn, lanes, shortened, tick_label, ticks_s
+from vfio_migration.drawing.lanes import drawn, lanes, tick_label, ticks_s
 from vfio_migration.drawing.page import html_page
 from vfio_migration.plan.switchover import Bounds
 from vfio_migration.recorded.timeline import Timeline
 from vfio_migration.scenarios.runner import ModeResult, Result, Run, run_scenario
+from vfio_migration.wording import shortened
 from vmstate import VirtualClock
 
 
@@ -74,7 +75,7 @@ def test_serial_is_above_parallel_and_both_share_an_axis() -> None:
 def test_the_critical_path_and_the_figures_are_there_to_read() -> None:
     text = Page(html_page(host())).text
     assert "gpu0 (beside gpu1, gpu2, gpu3): PRE_COPY -> PRE_COPY_P2P" in text
-    assert "if depths overlapped: 450.0 ms" in text
+    assert "if depths overlapped too: 450.0 ms" in text
     assert "3.48 x" in text
 
 

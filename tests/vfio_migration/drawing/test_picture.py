@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from vfio_migration import VFIOMigrationError
 from vfio_migration.cli.main import app
+from vfio_migration.drawing.page import html_page
 from vfio_migration.drawing.picture import check_plot, write_plot
+from vfio_migration.drawing.vocabulary import MARKS
 from vfio_migration.plan.switchover import Bounds
 from vfio_migration.recorded.timeline import Timeline
 from vfio_migration.scenarios.runner import ModeResult, Result, Run, run_scenario
@@ -141,3 +143,14 @@ def test_the_command_writes_the_picture(tmp_path: Path) -> None:
 def test_the_command_line_does_not_load_matplotlib_by_itself() -> None:
     code = "import sys, vfio_migration.cli.main; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+@needs_matplotlib
+def test_a_page_and_a_picture_have_the_same_colours(tmp_path: Path) -> None:
+    result = host()
+    write_plot(result, str(tmp_path / "host.svg"))
+    picture, page = (tmp_path / "host.svg").read_text(encoding="utf-8"), html_page(result)
+    for each in MARKS.values():
+        for colour in each.light:
+            assert colour in page
+            assert colour in picture, each.key

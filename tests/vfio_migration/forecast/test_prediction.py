@@ -22,12 +22,12 @@ from vfio_migration.device.state_machine import DeviceState
 from vfio_migration.drawing.prediction_terminal import TOP, print_prediction
 from vfio_migration.forecast.prediction import Prediction, predict, predict_planned
 from vfio_migration.forecast.what_if import Change, ChangeKind
-from vfio_migration.naming import in_order, listed
 from vfio_migration.plan.switchover import PLAIN, PlannedDevice, PlannedHandler, plan_switchover
 from vfio_migration.scenarios.file import load_scenario, parse_scenario, scenario_from_data
 from vfio_migration.scenarios.model import Scenario
 from vfio_migration.scenarios.overrides import override
 from vfio_migration.scenarios.runner import run_once
+from vfio_migration.wording import in_order, listed
 from vmstate import VirtualClock
 
 BUNDLED = ("host", "mixed", "vfs")
