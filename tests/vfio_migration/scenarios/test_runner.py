@@ -151,7 +151,7 @@ def test_a_failed_run_is_reported_and_does_not_spoil_the_medians(monkeypatch: py
     assert (value["status"], value["runs"][0]["status"], value["runs"][0]["error"]) == (
         "failed",
         "failed",
-        "[Errno 5] gone",
+        "[Errno 5] device 'vf0', pre-copy in machine 'source': gone",
     )
     assert value["runs"][0]["switchover_s"] is None
 
