@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from vmstate.device_tree import Bus, Device
-from vmstate.errors import DeviceNotFoundError, QtreeError
+from vmstate.errors import DeviceNotFoundError, DeviceTreeError, QtreeError
 
 _BUS = re.compile(r"bus: (?P<name>.*)")
 _DEVICE = re.compile(r'dev: (?P<type>.*), id "(?P<id>.*)"')
@@ -84,7 +84,7 @@ def parse_qtree(text: str) -> DeviceTree:
             bus = _parent(above, indent, number, content)
             if not isinstance(bus, Bus):
                 raise QtreeError(f"line {number}: device {match['type']!r} must sit on a bus, stands below a device")
-            above.append((indent, Device(match["id"], bus, match["type"])))
+            above.append((indent, _device(match, bus, number)))
         elif content and not above and not content.startswith(_AROUND):
             raise QtreeError(f"line {number}: expected 'bus: NAME' as `info qtree` prints first, got {content[:60]!r}")
     if root is None:
@@ -97,6 +97,13 @@ def _matched(pattern: re.Pattern[str], content: str, number: int) -> re.Match[st
     if match is None:
         raise QtreeError(f"line {number}: expected 'dev: TYPE, id \"ID\"' or 'bus: NAME', got {content[:60]!r}")
     return match
+
+
+def _device(match: re.Match[str], bus: Bus, number: int) -> Device:
+    try:
+        return Device(match["id"], bus, match["type"])
+    except DeviceTreeError as error:
+        raise QtreeError(f"line {number}: {error}") from error
 
 
 def _parent(above: list[tuple[int, Bus | Device]], indent: int, number: int, content: str) -> Bus | Device:

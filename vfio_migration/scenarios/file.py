@@ -23,7 +23,7 @@ from vfio_migration.scenarios.entries import FaultEntry, HandlerEntry, ScenarioF
 from vfio_migration.scenarios.model import DeviceSpec, HandlerSpec, Scenario, TreeSource
 from vfio_migration.scenarios.scenario_faults import FaultSpec
 from vfio_migration.wording import arc_name
-from vmstate import Device, DeviceTree, QtreeError, depth_of_priority
+from vmstate import Device, DeviceTree, DeviceTreeError, QtreeError, depth_of_priority
 
 
 def bundled_scenarios() -> dict[str, str]:
@@ -87,6 +87,8 @@ def _resolve(file: ScenarioFile, path: Path) -> Scenario:
         tree = source.build()
     except QtreeError as error:
         raise _BadValueError(f"tree.qtree: {error}") from error
+    except DeviceTreeError as error:
+        raise _BadValueError(f"tree.devices: {error}") from error
     except KeyError as error:
         raise _BadValueError(str(error.args[0])) from error
     devices: dict[str, DeviceSpec] = {}

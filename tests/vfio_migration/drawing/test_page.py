@@ -97,7 +97,7 @@ def test_nothing_is_loaded_from_anywhere() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["<script>alert(1)</script>", "</script>", '"><b onclick="x', "'", "&lt;", "{{chart}}", "\\1", "a\nb"]
+    "name", ["<script>alert(1)</script>", "</script>", '"><b onclick="x', "'", "&lt;", "{{chart}}", "\\1"]
 )
 def test_names_are_escaped(name: str) -> None:
     page = Page(html_page(named(name)))
