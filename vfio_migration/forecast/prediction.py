@@ -23,9 +23,11 @@ from vfio_migration.forecast.what_if import (
     toggled,
 )
 from vfio_migration.plan import (
+    NO_PHASES,
     PLAIN,
     Bounds,
     DepthPlan,
+    Phases,
     PlannedDevice,
     PlannedHandler,
     plan_switchover,
@@ -136,13 +138,17 @@ class Prediction:
 
 def predict(scenario: Scenario) -> Prediction:
     """Predict the switchover of a scenario, as it is configured, if nothing fails: its faults are left out."""
-    prediction = predict_planned(scenario.name, scenario.planned_devices(), scenario.planned_handlers())
+    prediction = predict_planned(
+        scenario.name, scenario.planned_devices(), scenario.planned_handlers(), scenario.phases
+    )
     return replace(prediction, notes=_notes(scenario))
 
 
-def predict_planned(name: str, devices: Sequence[PlannedDevice], handlers: Sequence[PlannedHandler]) -> Prediction:
+def predict_planned(
+    name: str, devices: Sequence[PlannedDevice], handlers: Sequence[PlannedHandler], phases: Phases = NO_PHASES
+) -> Prediction:
     """Predict the switchover of a machine with these VFIO devices and ordinary handlers."""
-    plan = plan_switchover(devices, handlers)
+    plan = plan_switchover(devices, handlers, phases)
     groups = [*device_groups(devices), *handler_groups(handlers)]
     ledger = Ledger(groups)
     cells = {(each.side, each.kind, depth.depth): depth for each in plan.passes for depth in each.depths}
@@ -154,9 +160,9 @@ def predict_planned(name: str, devices: Sequence[PlannedDevice], handlers: Seque
     return Prediction(
         name,
         plan.bounds,
-        sum(each.mechanism_s for each in plan.passes if each.side == "source"),
+        plan.source_stop_s,
         plan.transfer_s,
-        sum(each.mechanism_s for each in plan.passes if each.side == "destination"),
+        plan.destination_start_s,
         tuple(_stage(each.side, each.kind, depth) for each in plan.passes for depth in each.depths),
         tuple(shares[each.id] for each in devices),
         changes(groups, plan.bounds.mechanism_s),

@@ -52,6 +52,17 @@ class HandlerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prepare_start: float = 0.0
 
 
+class PhasesEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[phases]`, in seconds: what the switchover takes beside its devices and handlers, whatever their number."""
+
+    pause_vcpus_s: float = 0.0
+    flush_block_s: float = 0.0
+    final_query_s: float = 0.0
+    other_state_s: float = 0.0
+    load_state_s: float = 0.0
+    activate_block_s: float = 0.0
+
+
 class WatchdogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[watchdog]`, in seconds."""
 
@@ -80,5 +91,6 @@ class ScenarioFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vfio: tuple[VFIOEntry, ...]
     description: str = ""
     handlers: tuple[HandlerEntry, ...] = ()
+    phases: PhasesEntry = PhasesEntry()
     watchdog: WatchdogEntry = WatchdogEntry()
     faults: tuple[FaultEntry, ...] = ()

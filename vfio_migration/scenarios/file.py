@@ -18,8 +18,16 @@ import msgspec
 from vfio_migration.changes import Watchdog
 from vfio_migration.device import DeviceState, MigrationFlags, MockDevice, is_arc
 from vfio_migration.errors import ScenarioError
-from vfio_migration.plan import PLAIN
-from vfio_migration.scenarios.entries import FaultEntry, HandlerEntry, ScenarioFile, TreeEntry, VFIOEntry, WatchdogEntry
+from vfio_migration.plan import PLAIN, Phases
+from vfio_migration.scenarios.entries import (
+    FaultEntry,
+    HandlerEntry,
+    PhasesEntry,
+    ScenarioFile,
+    TreeEntry,
+    VFIOEntry,
+    WatchdogEntry,
+)
 from vfio_migration.scenarios.model import DeviceSpec, HandlerSpec, Scenario, TreeSource
 from vfio_migration.scenarios.scenario_faults import FaultSpec
 from vfio_migration.wording import arc_name
@@ -119,6 +127,7 @@ def _resolve(file: ScenarioFile, path: Path) -> Scenario:
         tuple(handlers),
         watchdog,
         tuple(faults),
+        _phases(file.phases),
     )
 
 
@@ -171,6 +180,13 @@ def _check_p2p(devices: Collection[DeviceSpec]) -> None:
         raise _BadValueError(
             f"vfio: more than one device can only migrate if all have p2p; without it: {', '.join(without_p2p)}"
         )
+
+
+def _phases(entry: PhasesEntry) -> Phases:
+    seconds = msgspec.structs.asdict(entry)
+    for name, value in seconds.items():
+        _check_seconds(f"phases.{name}", value)
+    return Phases(**seconds)
 
 
 def _watchdog(entry: WatchdogEntry) -> Watchdog:

@@ -8,9 +8,10 @@ import msgspec
 
 from vfio_migration.changes import Watchdog
 from vfio_migration.device import DeviceState, MigrationFlags, MockDevice, VFIODevice
-from vfio_migration.plan import PlannedDevice, PlannedHandler, SwitchoverPlan, plan_switchover
+from vfio_migration.plan import Phases, PlannedDevice, PlannedHandler, SwitchoverPlan, plan_switchover
 from vfio_migration.registered import VFIOMigration
 from vfio_migration.scenarios.entries import TreeDevice, VFIOEntry
+from vfio_migration.scenarios.phase_waits import add_phases
 from vfio_migration.scenarios.scenario_faults import FaultSpec
 from vmstate import (
     Bus,
@@ -122,10 +123,11 @@ class Scenario:
     handlers: tuple[HandlerSpec, ...]
     watchdog: Watchdog = field(default_factory=Watchdog)
     faults: tuple[FaultSpec, ...] = ()
+    phases: Phases = field(default_factory=Phases)
 
     def plan(self) -> SwitchoverPlan:
         """Plan its switchover."""
-        return plan_switchover(self.planned_devices(), self.planned_handlers())
+        return plan_switchover(self.planned_devices(), self.planned_handlers(), self.phases)
 
     def planned_devices(self) -> list[PlannedDevice]:
         """Give its VFIO devices as a plan takes them."""
@@ -177,6 +179,8 @@ class Scenario:
         for handler in self.handlers:
             self._add_handler(machine, handler, places)
         built = ScenarioMachine(machine)
+        deepest = max([spec.depth for spec in self.devices] + [spec.depth for spec in self.handlers])
+        add_phases(machine, self.phases, deepest, destination=destination)
         try:
             for spec in self.devices:
                 built.mocks[spec.id] = self._add_device(machine, spec, tree, destination=destination)
