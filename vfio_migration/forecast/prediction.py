@@ -183,9 +183,10 @@ def _notes(scenario: Scenario) -> tuple[str, ...]:
     alike: dict[str, list[str]] = {}
     for name, arcs in unnamed.items():
         alike.setdefault(", ".join(arcs), []).append(name)
-    return tuple(
+    missing = (
         f"no latency is given for {arcs} of {listed(in_order(names))}: 0 stands for it" for arcs, names in alike.items()
     )
+    return (*scenario.notes, *missing)
 
 
 def _stage(side: str, kind: PassKind, depth: DepthPlan) -> Stage:

@@ -6,6 +6,7 @@ The format is described in docs/scenarios.md; the bundled ones are in `bundled`.
 
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -30,7 +31,7 @@ from vfio_migration.scenarios.entries import (
 )
 from vfio_migration.scenarios.model import DeviceSpec, HandlerSpec, Scenario, TreeSource
 from vfio_migration.scenarios.scenario_faults import FaultSpec
-from vfio_migration.wording import arc_name
+from vfio_migration.wording import arc_name, in_order, listed
 from vmstate import Device, DeviceTree, QtreeError, depth_of_priority
 
 
@@ -85,6 +86,9 @@ def scenario_from_data(data: Mapping[str, Any], path: Path) -> Scenario:
         raise ScenarioError(f"{path}: {error}") from error
 
 
+_SHOWN = 20  # names in an error
+
+
 class _BadValueError(ValueError):
     """A value that fits its type but makes no sense; the message begins with its key."""
 
@@ -97,17 +101,18 @@ def _resolve(file: ScenarioFile, path: Path) -> Scenario:
         raise _BadValueError(f"tree.qtree: {error}") from error
     except KeyError as error:
         raise _BadValueError(str(error.args[0])) from error
+    places = {id(device): place for place, device in enumerate(tree)}
     devices: dict[str, DeviceSpec] = {}
     for number, group in enumerate(file.vfio):
         for device in _matches(tree, f"vfio[{number}].devices", group.devices):
-            if device.id in devices:
-                raise _BadValueError(f"vfio[{number}].devices: device {device.id!r} is in an earlier [[vfio]] already")
+            name = _name(device)
+            if name in devices:
+                raise _BadValueError(f"vfio[{number}].devices: device {name!r} is in an earlier [[vfio]] already")
             seed = group.seed + len(devices)
-            devices[device.id] = _device_spec(f"vfio[{number}]", group, device.id, device.depth, seed)
+            devices[name] = _device_spec(f"vfio[{number}]", group, name, places[id(device)], device.depth, seed)
     if not devices:
         raise _BadValueError("vfio: expected at least one device")
     _check_p2p(devices.values())
-    places = {id(device): place for place, device in enumerate(tree)}
     handlers = [
         spec
         for number, handler in enumerate(file.handlers)
@@ -128,6 +133,7 @@ def _resolve(file: ScenarioFile, path: Path) -> Scenario:
         watchdog,
         tuple(faults),
         _phases(file.phases),
+        tuple(f"tree.qtree: {note}" for note in tree.notes),
     )
 
 
@@ -143,7 +149,7 @@ def changed_device(spec: DeviceSpec, changes: Mapping[str, Any]) -> DeviceSpec:
         entry = msgspec.convert({**msgspec.structs.asdict(spec.entry), **changes}, VFIOEntry)
     except msgspec.ValidationError as error:
         raise _BadValueError(f"{spec.id}.{_located(str(error))}") from error
-    return _device_spec(spec.id, entry, spec.id, spec.depth, spec.seed)
+    return _device_spec(spec.id, entry, spec.id, spec.place, spec.depth, spec.seed)
 
 
 def changed_handler(spec: HandlerSpec, key: str, seconds: object) -> HandlerSpec:
@@ -178,7 +184,7 @@ def _check_p2p(devices: Collection[DeviceSpec]) -> None:
     without_p2p = sorted(each.id for each in devices if MigrationFlags.P2P not in each.flags)
     if len(devices) > 1 and without_p2p:
         raise _BadValueError(
-            f"vfio: more than one device can only migrate if all have p2p; without it: {', '.join(without_p2p)}"
+            f"vfio: more than one device can only migrate if all have p2p; without it: {listed(without_p2p)}"
         )
 
 
@@ -201,7 +207,7 @@ def _fault_specs(key: str, entry: FaultEntry, devices: Mapping[str, DeviceSpec],
     if not found:
         raise _BadValueError(
             f"{key}.device: expected a pattern that a VFIO device's id matches, got {entry.device!r}; "
-            f"ids: {', '.join(devices)}"
+            f"ids: {listed(list(devices), 'ids', _SHOWN)}"
         )
     if entry.kind == "stall" and entry.seconds is None and watchdog.give_up_after_s is None:
         raise _BadValueError(f"{key}.seconds: expected how long it stalls, unless watchdog.give_up_after ends it")
@@ -225,8 +231,8 @@ def _tree_source(tree: TreeEntry, path: Path) -> TreeSource:
         return TreeSource(None, tree.devices)
     file = path.parent / tree.qtree
     try:
-        return TreeSource(file.read_text(encoding="utf-8"), ())
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        return TreeSource(file.read_bytes(), ())
+    except (OSError, ValueError) as error:
         raise _BadValueError(
             f"tree.qtree: expected a file with what the monitor prints for `info qtree`, "
             f"{file} cannot be read ({_reason(error)})"
@@ -234,18 +240,25 @@ def _tree_source(tree: TreeEntry, path: Path) -> TreeSource:
 
 
 def _matches(tree: DeviceTree, key: str, pattern: str) -> list[Device]:
-    found = tree.match(pattern)
+    found = tree.find(pattern)
     if not found:
-        ids = ", ".join(sorted(device.id for device in tree if device.id)) or "none"
-        raise _BadValueError(f"{key}: expected a pattern that an id in the tree matches, got {pattern!r}; ids: {ids}")
-    ids_found = [device.id for device in found]
-    twice = sorted({each for each in ids_found if ids_found.count(each) > 1})
+        names = in_order({device.name for device in tree if device.name})
+        raise _BadValueError(
+            f"{key}: expected a pattern that an id in the tree matches (or a device's host, sysfsdev, fd, place or "
+            f"type), got {pattern!r}; ids: {listed(names, 'ids', _SHOWN) or 'none'}"
+        )
+    twice = [name for name, times in Counter(map(_name, found)).items() if times > 1]
     if twice:
-        raise _BadValueError(f"{key}: more than one device has the id {twice[0]!r}")
+        raise _BadValueError(f"{key}: more than one device has the id {in_order(twice)[0]!r}")
     return found
 
 
-def _device_spec(key: str, group: VFIOEntry, device: str, depth: int, seed: int) -> DeviceSpec:
+def _name(device: Device) -> str:
+    """Give what a device is called in a scenario: its id, what VFIO calls it, or its place."""
+    return device.name or device.place
+
+
+def _device_spec(key: str, group: VFIOEntry, device: str, place: int, depth: int, seed: int) -> DeviceSpec:
     flags = MigrationFlags.STOP_COPY
     flags |= MigrationFlags.P2P if group.p2p else flags
     flags |= MigrationFlags.PRE_COPY if group.precopy else flags
@@ -258,7 +271,7 @@ def _device_spec(key: str, group: VFIOEntry, device: str, depth: int, seed: int)
         raise _BadValueError(f"{key}.precopy_dirty: expected bytes, 0 or more, got {group.precopy_dirty}")
     if group.rate is not None and not _is_time(_quotient(group.state_size, group.rate)):
         raise _BadValueError(f"{key}.state_size: expected a size that can be sent at this rate in a finite time")
-    return DeviceSpec(device, depth, seed, flags, _latencies(f"{key}.latency", group.latency, flags), group)
+    return DeviceSpec(device, place, depth, seed, flags, _latencies(f"{key}.latency", group.latency, flags), group)
 
 
 def _latencies(
@@ -306,13 +319,13 @@ def _handler_specs(key: str, handler: HandlerEntry, tree: DeviceTree, places: di
     else:
         found = tree.match_type(handler.types or "")
         if not found:
-            types = ", ".join(sorted({device.type for device in tree if device.type}))
+            types = listed(sorted({device.type for device in tree if device.type}), "types", _SHOWN)
             raise _BadValueError(
                 f"{key}.types: expected a pattern that a type in the tree matches, got {handler.types!r}; "
                 f"types: {types}"
             )
     return [
-        HandlerSpec(handler.name or device.id or device.type, device.depth, places[id(device)], 0, **times)
+        HandlerSpec(handler.name or device.name or device.type, device.depth, places[id(device)], 0, **times)
         for device in found
     ]
 

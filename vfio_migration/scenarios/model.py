@@ -32,9 +32,14 @@ _DESTINATION_SEED = 1_000_003  # apart from the source's, so that equal states c
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """A VFIO device of a scenario: what its `[[vfio]]` says, and what that comes to for it; seconds by arc."""
+    """
+    A VFIO device of a scenario: what its `[[vfio]]` says, and what that comes to for it; seconds by arc.
+
+    `id` is what it is called: its own or, for one without, what the tree calls it; `place` is where the tree has it.
+    """
 
     id: str
+    place: int
     depth: int
     seed: int
     flags: MigrationFlags
@@ -83,7 +88,7 @@ class ScenarioMachine:
 class TreeSource:
     """Where a scenario's device tree comes from; each machine gets one of its own."""
 
-    qtree: str | None
+    qtree: bytes | None
     devices: tuple[TreeDevice, ...]
 
     def build(self) -> DeviceTree:
@@ -124,6 +129,7 @@ class Scenario:
     watchdog: Watchdog = field(default_factory=Watchdog)
     faults: tuple[FaultSpec, ...] = ()
     phases: Phases = field(default_factory=Phases)
+    notes: tuple[str, ...] = ()  # what of its files was passed over
 
     def plan(self) -> SwitchoverPlan:
         """Plan its switchover."""
@@ -183,7 +189,7 @@ class Scenario:
         add_phases(machine, self.phases, deepest, destination=destination)
         try:
             for spec in self.devices:
-                built.mocks[spec.id] = self._add_device(machine, spec, tree, destination=destination)
+                built.mocks[spec.id] = self._add_device(machine, spec, places, destination=destination)
             for fault in self.faults:
                 if fault.entry.side == ("destination" if destination else "source"):
                     fault.arrange(built.mocks[fault.device])
@@ -192,15 +198,18 @@ class Scenario:
             raise
         return built
 
-    def _add_device(self, machine: Machine, spec: DeviceSpec, tree: DeviceTree, *, destination: bool) -> MockDevice:
+    def _add_device(self, machine: Machine, spec: DeviceSpec, places: list[Device], *, destination: bool) -> MockDevice:
         mock = MockDevice(
             flags=spec.flags,
             latency=spec.latency,
             seed=spec.seed + (_DESTINATION_SEED if destination else 0),
             **{name: getattr(spec.entry, name) for name in _OF_MOCK},
         )
+        place = places[spec.place]
+        if not place.id:
+            place.id = spec.id  # by which both sides' devices are paired
         device = VFIODevice(
-            tree.device(spec.id),
+            place,
             mock,
             migration_parallel_states=spec.entry.parallel,
             migration_events=spec.entry.events,
