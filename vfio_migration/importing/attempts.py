@@ -226,8 +226,8 @@ class LoggedMigrations:
         self.statuses: dict[Role, list[str]] = {"source": [], "destination": []}
         self._wanted = wanted
         self._kept: dict[tuple[Role, str], LoggedMigration] = {}
-        self._first: list[tuple[str, ...]] = []
-        self._last: deque[tuple[str, ...]] = deque(maxlen=_REPORTED)
+        self._first: list[LoggedMigration] = []
+        self._last: deque[LoggedMigration] = deque(maxlen=_REPORTED)
         splitter = _Splitter()
         for event in log:
             ended = splitter.take(event)
@@ -244,7 +244,8 @@ class LoggedMigrations:
         """What is known of each, a few lines each."""
         left = len(self) - len(self._first) - len(self._last)
         between = [(f"  ... {left:,} migrations more",)] if left else []
-        return tuple(line for lines in (*self._first, *between, *self._last) for line in lines)
+        first, last = ([each.report() for each in some] for some in (self._first, self._last))
+        return tuple(line for lines in (*first, *between, *last) for line in lines)
 
     def last(self, role: Role) -> "LoggedMigration | None":
         """Give the last of this role."""
@@ -269,9 +270,9 @@ class LoggedMigrations:
         if each.number == self._wanted:
             self._kept[role, "wanted"] = each
         if len(self._first) < _REPORTED:
-            self._first.append(each.report())
+            self._first.append(each)
         else:
-            self._last.append(each.report())
+            self._last.append(each)
 
 
 class _Splitter:
@@ -285,7 +286,8 @@ class _Splitter:
     def take(self, event: LogEvent) -> list[LogEvent]:
         """Give the events of the migration before, if this one begins another."""
         ended: list[LogEvent] = []
-        if _is_status(event, "setup") or (self._over and _is_opening(event)):
+        status = event.fields["new_state"] if event.name == "migrate_set_state" else ""
+        if status == "setup" or (self._over and _is_opening(event)):
             ended, self.current = self.current, [event]
             self._over = self._stays = False
         elif self.current and not self._stays:
@@ -293,9 +295,9 @@ class _Splitter:
                 self._stays = True
             else:
                 self.current.append(event)
-        if event.name == "migrate_set_state":
-            self._over = event.fields["new_state"] in _OVER
-        elif _is_ended(event):
+        if status:
+            self._over = status in _OVER
+        elif not self._over and _is_ended(event):
             self._over = True
         return ended
 

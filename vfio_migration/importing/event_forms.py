@@ -145,7 +145,6 @@ FORMS: dict[str, Form] = {
     "handler_end": _handler,
     "virtio_set_status": _anything,
     "virtio_rng_vm_state_change": _anything,
-    "virtio_blk_dma_restart_bh": _anything,
 }
 MARKS = frozenset(name for name in FORMS if name.startswith("virtio_"))
 # Known, with nothing in them that an import has a use for.

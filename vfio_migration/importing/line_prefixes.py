@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from vfio_migration.importing.event_forms import FORMS
@@ -19,6 +20,9 @@ _MICROSECOND = timedelta(microseconds=1)
 _NS = 1_000_000_000
 _EVENT = re.compile(rf"(?<![\w(.-])(?:{'|'.join(sorted(FORMS, key=len, reverse=True))})(?![\w.-])")
 _OWN = re.compile(r"(?<![\d.])\d{1,10}@(?P<s>\d{1,11})\.(?P<us>\d{6}):\s*", re.ASCII)
+# Both with an event behind it, as quick to find as the sign in it.
+_ISO_EVENT = re.compile(r"\.(?P<us>\d{6})Z (?P<event>\w+)", re.ASCII)
+_OWN_EVENT = re.compile(r"@(?P<s>\d{1,11})\.(?P<us>\d{6}):(?P<event>\w+)", re.ASCII)
 _ISO = re.compile(
     r"(?<!\d)(?P<day>\d{4}-\d\d-\d\d)[T ](?P<time>\d\d:\d\d:\d\d)[.,](?P<us>\d{6})\d{0,3} ?(?P<zone>Z|[+-]\d\d:?\d\d)?",
     re.ASCII,
@@ -43,6 +47,15 @@ class Found(NamedTuple):
 
 def find_event(line: str) -> Found | None:
     """Find the first known event in a line, wherever it stands, and the time that stands nearest before it."""
+    own = _OWN_EVENT.search(line)
+    if own is not None and own["event"] in FORMS and not line.rstrip().endswith("}"):
+        return Found(own["event"], line[own.end() :], _counted(own), line[: own.start()])
+    iso = _ISO_EVENT.search(line)
+    if iso is not None and iso["event"] in FORMS and not line.rstrip().endswith("}"):
+        moment = line[iso.start() - 19 : iso.start()]
+        time_ns = iso_ns(moment[:10], moment[11:], iso["us"])
+        if time_ns is not None:
+            return Found(iso["event"], line[iso.end() :], time_ns, line[: iso.start()])
     text, time_text = _unwrapped(line)
     match = _EVENT.search(text)
     if match is None:
@@ -56,8 +69,14 @@ def find_event(line: str) -> Found | None:
 
 def iso_ns(day: str, time: str, us: str, zone: str = "Z") -> int | None:
     """Give the nanoseconds of a date and a time since 1970; None if no calendar has it."""
+    second_ns = _second_ns(day, time, zone)
+    return None if second_ns is None else second_ns + int(us) * 1000
+
+
+@lru_cache(maxsize=64)
+def _second_ns(day: str, time: str, zone: str) -> int | None:
     try:
-        moment = datetime.fromisoformat(f"{day}T{time}.{us}{zone}")
+        moment = datetime.fromisoformat(f"{day}T{time}{zone}")
     except ValueError:
         return None
     return (moment - _EPOCH) // _MICROSECOND * 1000

@@ -26,9 +26,11 @@ TOLERANCE_NS = 100_000
 # Lines of several threads are not: each takes the time, then waits for the log. More is a clock that was set.
 _FURTHEST_BACK_NS = 1_000_000_000
 _BLOCK = 1 << 20
-_LONGEST_LINE = 1 << 16  # characters; of what is longer the beginning is read
+_LONGEST_LINE = 1 << 16  # bytes that are kept of a line that is longer than a block
 _REMEMBERED = 4096  # arguments and minutes that may come again
 _SHOWN = 60
+_OF_OURS = re.compile(r"[ :]vfio_(?:arc|change|join)_(?:begin|end) ")
+_BEGINNINGS = frozenset(name[:8] for name in (*FORMS, *PASSED_OVER))
 _SIMPLETRACE = re.compile(r"-?\d+\.\d{3} pid=\d+( |$)")
 
 
@@ -81,22 +83,31 @@ class QemuLog:
             LogImportError: it has no timestamps, they run backwards, or it is none of QEMU's logs of a protocol v2.
 
         """
-        number = 0
+        number = unknown = 0
         for block in self._blocks:
             for line in block:
                 number += 1
-                if (
+                if line[26:28] == "Z ":
+                    # QEMU's own time: what follows tells at once whether it is one of the few.
+                    if line[28:36] not in _BEGINNINGS and line[28:29].isalpha() and line[28:31] != "std":
+                        unknown += 1
+                        continue
+                elif not (
+                    # All names that are known have one of these in them, and few others do.
                     "state" in line
-                    or "vfio_" in line
-                    or "virtio_" in line
+                    or "_precopy" in line
+                    or "virtio_set" in line
                     or "handler_" in line
                     or "migration_" in line
+                    or ("vfio_" in line and _OF_OURS.search(line))
                 ):
-                    event = self._event(number, line)
-                    if event is not None:
-                        yield event
-                elif line and not line.isspace():
-                    self.unknown += 1
+                    unknown += bool(line) and not line.isspace()
+                    continue
+                event = self._event(number, line)
+                if event is not None:
+                    yield event
+            self.unknown += unknown
+            unknown = 0
             self.lines = number
         if self._odd and not self._events:
             self._refuse_timeless()
@@ -134,6 +145,7 @@ class QemuLog:
         if fields is _UNREAD:
             if len(self._arguments) >= _REMEMBERED:
                 self._arguments.clear()
+                self._latest = {"": self._latest.get("", time_ns)}  # as many devices as there are arguments at most
             fields = self._arguments[key] = FORMS[name](arguments.strip())
         if fields is None:
             self._refuse_simpletrace(number, arguments)
@@ -153,6 +165,9 @@ class QemuLog:
         latest = self._latest
         highest = latest.get("", time_ns)
         own = latest.get(device, time_ns) if device else time_ns
+        if time_ns >= highest and time_ns >= own:  # as nearly always
+            latest[""] = latest[device] = time_ns
+            return
         if time_ns < own - TOLERANCE_NS or time_ns < highest - _FURTHEST_BACK_NS:
             what = "all lines so far" if own - TOLERANCE_NS <= time_ns else f"the lines of {device!r}"
             raise LogImportError(
@@ -160,14 +175,9 @@ class QemuLog:
                 f"{format_timestamp(time_ns)} ({what}): expected the log of one QEMU, in order, by a clock that "
                 "nobody set"
             )
-        if time_ns < highest:
-            self.back_ns = max(self.back_ns, highest - time_ns)
-        else:
-            latest[""] = time_ns
+        self.back_ns = max(self.back_ns, highest - time_ns)
+        latest[""] = max(highest, time_ns)
         if device:
-            if len(latest) > _REMEMBERED:
-                latest.clear()
-                latest[""] = max(highest, time_ns)
             latest[device] = max(own, time_ns)
 
     def _time(self, line: str) -> int | None:
@@ -238,9 +248,9 @@ def _blocks(path: str | Path) -> Iterator[list[str]]:
                     # One long line, so far: what it begins with is enough.
                     rest = (rest + left)[:_LONGEST_LINE]
                     continue
-                text = (rest + whole).decode("utf-8", "replace").replace("\r", "")
+                text = (rest + whole).decode("utf-8", "replace")
                 rest = left
-                yield [line if len(line) <= _LONGEST_LINE else line[:_LONGEST_LINE] for line in text.split("\n")]
+                yield (text.replace("\r", "") if "\r" in text else text).split("\n")
             if rest:
                 yield [rest[:_LONGEST_LINE].decode("utf-8", "replace").rstrip("\r")]
     except (OSError, ValueError) as error:
