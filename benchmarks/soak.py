@@ -28,22 +28,19 @@ from vfio_migration import (
     MigrationFlags,
     MigrationReport,
     MigrationStatus,
-    MockDevice,
-    VFIODevice,
-    VFIOMigration,
     Watchdog,
 )
 from vfio_migration.device.state_machine import transition_path
 from vfio_migration.testing import (
     Invariants,
+    PairRig,
     count_descriptors,
     destination_gone_at,
-    devices_of,
     our_threads,
     raising_handler,
     stream_cut_at,
 )
-from vmstate import Bus, Clock, Device, Machine, RealClock, RunState, VirtualClock, add_device_handler
+from vmstate import RealClock, VirtualClock
 
 ARCS = [
     (current, target) for current in DeviceState for target in DeviceState if DeviceState.ERROR not in (current, target)
@@ -52,33 +49,26 @@ REAL_SHARE = 0.15  # of the machines run in real time
 CANCEL_AT = [None] * 4 + ["setup", "active", "pre-switchover", "device"]
 
 
-class Pair:
-    """Two machines with the same random devices, one of which is live."""
+class RandomPair(PairRig):
+    """A pair with random devices and handlers; the machine is on one side or the other."""
 
     def __init__(self, rng: random.Random) -> None:
         self.real = rng.random() < REAL_SHARE
-        self.clock: Clock = RealClock() if self.real else VirtualClock()
+        super().__init__(clock=RealClock() if self.real else VirtualClock())
         self.unit = 0.0002 if self.real else 0.05  # seconds that an arc takes at least
-        self.machines = Machine("left", clock=self.clock), Machine("right", clock=self.clock)
-        self.mocks: list[dict[str, MockDevice]] = [{}, {}]
+        self.back = False  # the next migration is one back to the source
+        self.rigs = self.source, self.destination
         count = rng.choice([1, 1, 2, 3, 5])
         self.flags = {f"d{number}": self._flags(rng, alone=count == 1) for number in range(count)}
-        buses = [[Bus("main-system-bus")], [Bus("main-system-bus")]]
-        for side in (0, 1):
-            for level in range(4):
-                buses[side].append(Bus(f"b{level}", Device(f"bridge{level}", buses[side][-1])))
         for name in self.flags:
-            place, parallel, latency = rng.randrange(5), rng.random() < 0.75, self.unit * rng.randint(0, 3)
-            for side in (0, 1):
-                device = Device(name, buses[side][place])
+            depth, parallel, latency = rng.randint(1, 5), rng.random() < 0.75, self.unit * rng.randint(0, 3)
+            for rig in self.rigs:
                 seed, threads = rng.randrange(10**6), rng.choice(["per-change", "parked"])
-                self.add(side, device, parallel=parallel, latency=latency, seed=seed, threads=threads)
-        for side in (0, 1):
-            for place in range(rng.randrange(3)):
-                handler = self._sleeping_handler(self.unit * rng.random())
-                add_device_handler(self.machines[side].handlers, Device("", buses[side][place], "ordinary"), handler)
-        self.live = 0
-        self.machines[0].start()
+                options = self._options(name, latency, seed)
+                rig.add_device(name, depth=depth, parallel=parallel, threads=threads, **options)
+        for rig in self.rigs:
+            for depth in range(1, 1 + rng.randrange(3)):
+                rig.add_handler("ordinary", depth=depth, seconds=self.unit * rng.random())
 
     @staticmethod
     def _flags(rng: random.Random, *, alone: bool) -> MigrationFlags:
@@ -89,62 +79,36 @@ class Pair:
             flags &= ~MigrationFlags.P2P
         return flags
 
-    def _sleeping_handler(self, seconds: float) -> Any:
-        def handler(running: bool, state: RunState) -> None:
-            self.clock.sleep(seconds)
-
-        return handler
-
-    def add(
-        self, side: int, device: Device, *, parallel: bool, latency: float, seed: int, threads: str = "per-change"
-    ) -> None:
-        """Put a device into a machine."""
-        mock = MockDevice(flags=self.flags[device.id], latency=latency, state_size=3000, seed=seed, precopy_size=1000)
-        self.mocks[side][device.id] = mock
-        vfio = VFIODevice(device, mock, migration_parallel_states=parallel)
+    def _options(self, name: str, latency: float, seed: int) -> dict[str, Any]:
         watchdog = Watchdog(give_up_after_s=0.5 if self.real else 100.0)
-        VFIOMigration(self.machines[side], vfio, watchdog=watchdog, threads=threads)
+        sizes = {"state_size": 3000, "precopy_size": 1000}
+        return {"flags": self.flags[name], "latency": latency, "seed": seed, "watchdog": watchdog, **sizes}
 
-    def migrate(self, **options: Any) -> tuple[Invariants, MigrationReport]:
-        """Migrate from the live machine to the other."""
-        source, destination = self.machines[self.live], self.machines[1 - self.live]
-        invariants = Invariants(source, destination)
-        migration = Migration(source, destination, **options)
-        with self.clock.taking_part():
-            migration.start()
-            report = migration.wait()
-        if report.completed:
-            self.live = 1 - self.live
-        return invariants, report
-
-    def close(self) -> None:
-        """Take all devices away, and their threads with them."""
-        for machine in self.machines:
-            for device in devices_of(machine):
-                device.close()
+    def migrate_on(self, **options: Any) -> MigrationReport:
+        """Migrate from the live machine to the other; the invariants hold, and no thread is given up."""
+        source, destination = reversed(self.rigs) if self.back else self.rigs
+        invariants = Invariants(source.machine, destination.machine)
+        report = self.migrate(back=self.back, check=False, **options)
+        invariants.check(report)
+        self.back ^= report.completed
+        return report
 
     def replace_lost(self) -> None:
         """Take lost devices away, on both sides, and put new ones in their places."""
-        lost = {each.id for machine in self.machines for each in devices_of(machine) if _lost(each)}
-        for side, machine in enumerate(self.machines):
-            for old in devices_of(machine):
-                if old.id in lost:
-                    old.close()
-                    self.mocks[side][old.id].release()
-                    self.add(side, old.vfio_device.device, parallel=True, latency=self.unit, seed=side)
+        for name in self.flags:
+            if any(rig.device_states[name] is DeviceState.ERROR for rig in self.rigs):
+                depth = self.source.devices[name].vfio_device.device.depth
+                self.remove_device(name)
+                self.add_device(name, depth=depth, **self._options(name, self.unit, 0))
 
 
-def _lost(device: VFIOMigration) -> bool:
-    return device.device_state is DeviceState.ERROR
-
-
-def arrange_faults(rng: random.Random, pair: Pair) -> Counter[str]:
+def arrange_faults(rng: random.Random, pair: RandomPair) -> Counter[str]:
     """Arrange none, one or some faults; gives what kinds."""
     kinds: Counter[str] = Counter()
     for _ in range(rng.choice([0, 1, 1, 1, 2, 4])):
-        side = rng.randrange(2)
+        rig = rng.choice(pair.rigs)
         name = rng.choice(list(pair.flags))
-        mock = pair.mocks[side][name]
+        mock = rig.mocks[name]
         current, target = rng.choice(
             [arc for arc in ARCS if _is_arc(*arc, mock.flags)],
         )
@@ -166,7 +130,7 @@ def arrange_faults(rng: random.Random, pair: Pair) -> Counter[str]:
         elif kind == "chance":
             mock.fail(current, target, probability=0.5, seed=rng.randrange(10**6))
         else:
-            pair.machines[side].handlers.add(raising_handler(ValueError("soak")), priority=rng.randrange(10**6))
+            rig.add_handler("raising", raising_handler(ValueError("soak")), priority=rng.randrange(10**6))
     return kinds
 
 
@@ -200,29 +164,27 @@ def options_of(rng: random.Random) -> tuple[dict[str, Any], str]:
 def one_round(seed: int, figures: Counter[str]) -> None:
     """Migrate one random pair a few times, with faults and without."""
     rng = random.Random(seed)
-    pair = Pair(rng)
+    pair = RandomPair(rng)
     figures["real time" if pair.real else "virtual time"] += 1
     for _ in range(rng.randint(1, 4)):
         faults = arrange_faults(rng, pair)
         options, what = options_of(rng)
-        invariants, report = pair.migrate(**options)
-        invariants.check(report)
+        report = pair.migrate_on(**options)
         figures["migrations"] += 1
         figures[str(report.status)] += 1
         figures["with faults"] += bool(faults)
         figures["faults"] += faults.total()
         figures["cancelled or cut"] += bool(what)
         figures["devices lost"] += len(report.lost_devices) + len(report.destination_lost_devices)
-        for mock in (*pair.mocks[0].values(), *pair.mocks[1].values()):
-            mock.heal()
+        for rig in pair.rigs:
+            for mock in rig.mocks.values():
+                mock.heal()
+            for entry in [each for each in rig.machine.handlers if each.name == "raising"]:
+                entry.remove()
         pair.replace_lost()
-        for machine in pair.machines:
-            for entry in [each for each in machine.handlers if each.name == ""]:
-                entry.remove()  # those that raise
-        invariants, report = pair.migrate()
+        report = pair.migrate_on()
         if not report.completed:
             raise AssertionError(f"without faults, the next migration is {report.status}: {report.error!r}")
-        invariants.check(report)
         figures["migrations"] += 1
         figures[str(report.status)] += 1
     pair.close()

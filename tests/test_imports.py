@@ -63,6 +63,7 @@ VMSTATE = [
     "big_lock",
     "clocks",
     "migratable",
+    "callback_errors",
     "trace",
     "monitor",
     "run_state",

@@ -21,6 +21,17 @@ class DeviceLostError(VFIOMigrationError):
     """A device failed, and so did its reset: nothing can be asked of it until it is taken away."""
 
 
+class DeviceFailedError(VFIOMigrationError, OSError):
+    """A device failed; says which one, of which machine, in what, with the errno that its backend raised."""
+
+    def __init__(self, what: str, error: OSError) -> None:
+        super().__init__(error.errno or errno.EIO, f"{what}: {error.strerror or error}")
+
+
+class NotArrivedError(VFIOMigrationError):
+    """A device's backend says that it is done, and is not in the state that it was asked for."""
+
+
 class DeviceBusyError(VFIOMigrationError):
     """A device cannot be taken away now: its state is being changed, or it is being migrated."""
 
@@ -34,7 +45,15 @@ class MigrationCancelledError(VFIOMigrationError):
 
 
 class MigrationFailedError(VFIOMigrationError):
-    """The migration failed for a reason that is not one device's own error."""
+    """The migration failed; the message names the device where it was one's."""
+
+
+class TakeoverUnknownError(MigrationFailedError):
+    """The connection ended after the source's last message: only the destination knows whether it runs."""
+
+
+class WrongStatusError(VFIOMigrationError):
+    """A migration cannot be steered like this in the status that it has."""
 
 
 class StreamError(VFIOMigrationError):
@@ -55,6 +74,19 @@ class LogImportError(ScenarioError):
     def __init__(self, message: str, report: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.report = tuple(report)
+
+
+def named(error: BaseException, device: str, what: str) -> BaseException:
+    """Give an error that names the device: the same one if it does, with a note of `what` was going on."""
+    where = f"device {device!r}, {what}"
+    if repr(device) in str(error):
+        error.add_note(where)
+        return error
+    made = (
+        DeviceFailedError(where, error) if isinstance(error, OSError) else MigrationFailedError(f"{where}: {error!r}")
+    )
+    made.__cause__ = error
+    return made
 
 
 def described(error: BaseException) -> str:

@@ -1,13 +1,15 @@
 """A VFIO device registered with its machine: handlers, notifier, and its part of the migration stream."""
 
 import struct
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
 from vfio_migration.changes import (
     DEFAULT_THREADS,
     THREADS,
+    StaleChangeError,
     StateChange,
     StateChangeThread,
     StateSetter,
@@ -15,9 +17,10 @@ from vfio_migration.changes import (
     make_launcher,
 )
 from vfio_migration.device import Counted, DeviceState, VFIODevice
-from vfio_migration.errors import DeviceBusyError, DeviceLostError, StreamError, VFIOMigrationError
+from vfio_migration.errors import DeviceBusyError, DeviceLostError, StreamError, VFIOMigrationError, named
 from vmstate import (
     Bracket,
+    ChannelClosedError,
     HandlerEntry,
     LoadStream,
     Machine,
@@ -40,7 +43,7 @@ _DATA = 0xFFFFFFFFEF100004
 # and the bytes of what stands for it.
 _COUNTED = 0xFFFFFFFFEF1000F4
 _WORD = struct.Struct(">Q")
-_SAVING = (DeviceState.PRE_COPY, DeviceState.PRE_COPY_P2P)
+_IN_PRE_COPY = (DeviceState.PRE_COPY, DeviceState.PRE_COPY_P2P)
 
 
 class VFIOMigration:
@@ -103,6 +106,15 @@ class VFIOMigration:
         """The state that QEMU believes the device to be in; ERROR if the device is lost."""
         return self._setter.device_state
 
+    @property
+    def recoveries(self) -> int:
+        """How often the device was recovered by a reset, and so has lost the guest's state, since it was registered."""
+        return self._setter.recoveries
+
+    def reset(self) -> None:
+        """Be reset with the machine: that changes the device, and not what QEMU has recorded of it."""
+        self._setter.reset_unrecorded()
+
     def close(self) -> None:
         """
         Take the device away from its machine: entries, notifier and all; a second time does nothing.
@@ -157,11 +169,13 @@ class VFIOMigration:
     def save_setup(self, stream: SaveStream) -> None:
         """Go to PRE_COPY, if the device can and runs."""
         self._data_size = 0
+        self._setter.session.close()
         if self._setter.lost:
             raise DeviceLostError(f"device {self.id!r} is lost and cannot be migrated: take it away")
         if self.vfio_device.precopy:
             if self.device_state is DeviceState.RUNNING:
-                self._setter.set_state(DeviceState.PRE_COPY, DeviceState.RUNNING)
+                with self._failing("the set-up"):
+                    self._setter.set_state(DeviceState.PRE_COPY, DeviceState.RUNNING)
             elif self.device_state is not DeviceState.STOP:
                 raise VFIOMigrationError(
                     f"device {self.id!r} cannot be saved from {self.device_state.name}: "
@@ -171,19 +185,23 @@ class VFIOMigration:
 
     def pending(self) -> int:
         """Bytes that pre-copy could send now."""
-        return self.vfio_device.backend.pending() if self.device_state in _SAVING else 0
+        with self._failing("pre-copy"):
+            return self.vfio_device.backend.pending() if self.device_state in _IN_PRE_COPY else 0
 
-    def save_iterate(self, stream: SaveStream) -> None:
-        """Send what one read gives."""
-        self._save_data(stream)
+    def save_iterate(self, stream: SaveStream) -> int:
+        """Send what one read gives; says how much that was, 0 at the temporary end of pre-copy."""
+        with self._failing("pre-copy"):
+            sent = self._save_data(stream)
         stream.write(_WORD.pack(_END_OF_STATE))
+        return sent
 
     def save_complete(self, stream: SaveStream) -> None:
         """Go to STOP_COPY, if handlers have not brought the device there, and send all that is left."""
         self.machine.emit("vfio_save_complete_precopy_start", name=self.id)
-        self._setter.set_state(DeviceState.STOP_COPY, DeviceState.STOP)
-        while self._save_data(stream):
-            pass
+        with self._failing("saving"):
+            self._setter.set_state(DeviceState.STOP_COPY, DeviceState.STOP)
+            while self._save_data(stream):
+                pass
         stream.write(_WORD.pack(_END_OF_STATE))
         self.machine.emit("vfio_save_complete_precopy", name=self.id, ret=0)
 
@@ -197,6 +215,7 @@ class VFIOMigration:
 
         One that cannot be stopped is lost.
         """
+        self._setter.session.close()
         if self.device_state is not DeviceState.STOP_COPY:
             return
         for _ in range(2):
@@ -215,18 +234,19 @@ class VFIOMigration:
         if not self._setter.lost:
             self._setter.lose("it could not be stopped after the migration")
 
-    def _save_data(self, stream: SaveStream) -> bool:
-        data = self.vfio_device.backend.read(CHUNK)
-        if data:
-            self._data_size += len(data)
-            if isinstance(data, Counted):
-                stream.write(_WORD.pack(_COUNTED) + _WORD.pack(data.stands_for))
-                stream.stand_for(data.stands_for - len(data))
-            else:
-                stream.write(_WORD.pack(_DATA))
-            stream.write(_WORD.pack(len(data)))
-            stream.write(data)
-        return bool(data)
+    def _save_data(self, stream: SaveStream) -> int:
+        data = self._setter.read(CHUNK)
+        if not data:
+            return 0
+        self._data_size += len(data)
+        if isinstance(data, Counted):
+            stream.write(_WORD.pack(_COUNTED) + _WORD.pack(data.stands_for))
+            stream.stand_for(data.stands_for - len(data))
+        else:
+            stream.write(_WORD.pack(_DATA))
+        stream.write(_WORD.pack(len(data)))
+        stream.write(data)
+        return data.stands_for if isinstance(data, Counted) else len(data)
 
     # The destination's side (QEMU's `vfio_load_*`):
 
@@ -236,7 +256,9 @@ class VFIOMigration:
         self._state_complete = False
         if self.device_state is not DeviceState.RUNNING:
             self._setter.reset()
-        self._setter.set_state(DeviceState.RESUMING, self.device_state)
+        self._setter.session.close()
+        with self._failing("the set-up of loading"):
+            self._setter.set_state(DeviceState.RESUMING, self.device_state)
 
     def load(self, stream: LoadStream) -> None:
         """Read one section of this device."""
@@ -257,9 +279,11 @@ class VFIOMigration:
         """Raise unless the whole state has arrived."""
         if not self._state_complete:
             raise StreamError(f"device {self.id!r}: the stream ended before the device's state was complete")
+        self._setter.session.close()
 
     def load_cleanup(self) -> None:
         """Leave RESUMING by a reset, so that nothing half loaded can ever run."""
+        self._setter.session.close()
         if self.device_state is DeviceState.RESUMING:
             try:
                 self._setter.reset()
@@ -287,6 +311,16 @@ class VFIOMigration:
             )
         self._state_complete = True
 
+    @contextmanager
+    def _failing(self, what: str) -> Iterator[None]:
+        """Have errors name the device, and what it failed in."""
+        try:
+            yield
+        except (ChannelClosedError, StaleChangeError):
+            raise  # of the stream; and of a change that nobody waits for
+        except (OSError, VFIOMigrationError) as error:
+            raise named(error, self.id, f"{what} in machine {self.machine.name!r}") from error
+
     def _read_word(self, stream: LoadStream) -> int:
         word: int = _WORD.unpack(stream.read(_WORD.size))[0]
         return word
@@ -301,6 +335,7 @@ class VFIOMigration:
         self.machine.emit("vfio_migration_state_notifier", name=self.id, state=int(event))
         if event is not MigrationEvent.FAILED:
             return
+        self._setter.session.close()
         try:
             self._setter.set_state_or_reset(DeviceState.RUNNING)
         except Exception as error:  # noqa: BLE001 - the others still have to hear it

@@ -6,6 +6,7 @@ Rules and words are those of QEMU 11.1. Importing this loads the standard librar
 
 from vmstate.big_lock import BigLock
 from vmstate.bracket import Bracket, BracketOwner
+from vmstate.callback_errors import CallbackErrors, fails_a_test
 from vmstate.clocks import (
     NS_PER_SECOND,
     Channel,
@@ -21,6 +22,7 @@ from vmstate.clocks import (
     StalledError,
     VirtualClock,
     channel_pair,
+    finite_or_none,
     seconds_to_ns,
 )
 from vmstate.device_tree import Bus, Device, add_device_handler, depth_of_priority, device_priority
@@ -53,6 +55,7 @@ __all__ = [
     "Bracket",
     "BracketOwner",
     "Bus",
+    "CallbackErrors",
     "Channel",
     "ChannelClosedError",
     "Clock",
@@ -96,6 +99,8 @@ __all__ = [
     "channel_pair",
     "depth_of_priority",
     "device_priority",
+    "fails_a_test",
+    "finite_or_none",
     "get_logger",
     "parse_qtree",
     "seconds_to_ns",

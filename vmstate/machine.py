@@ -1,9 +1,12 @@
 """A machine: its run state, its handlers under its big lock, and what migrates with it."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from vmstate.big_lock import BigLock
+from vmstate.callback_errors import CallbackErrors, fails_a_test
 from vmstate.clocks import Clock, RealClock
 from vmstate.errors import InvalidTransitionError, RegistrationError, StartRefusedError
 from vmstate.handlers import Callback, HandlerEntry, HandlerList, PassKind
@@ -47,8 +50,10 @@ class Machine:
         self._was_suspended = False
         self._autostart = True  # in `inmigrate`: whether to run once the migration is in
         self._resuming = False
+        self._in_change = False  # guarded by the big lock
         self._attempt: Attempt | None = None
         self._migratables: dict[str, Migratable] = {}
+        self._raised = CallbackErrors()  # outside of migrations; raised by the change under way
 
     @property
     def run_state(self) -> RunState:
@@ -89,7 +94,7 @@ class Machine:
             BaseExceptionGroup: what handlers raised; all were called, and the machine runs.
 
         """
-        with self.handlers.changing("start"):
+        with self._changing("start"):
             if self._run_state is RunState.INMIGRATE:
                 self._autostart = True
             elif not self._run_state.live and not self._resuming:
@@ -132,7 +137,7 @@ class Machine:
             BigLockError: called from a state-change thread of this machine; nothing was changed.
 
         """
-        with self.handlers.changing("set the run state of"):
+        with self._changing("set the run state of"):
             self._set(RunState(state))
 
     def prepare_incoming(self) -> None:
@@ -145,7 +150,7 @@ class Machine:
             InvalidTransitionError: the machine is live, or in a state from which there is no way.
 
         """
-        with self.handlers.changing("prepare for an incoming migration"):
+        with self._changing("prepare for an incoming migration"):
             state = self._run_state
             if state is RunState.INMIGRATE:
                 return
@@ -190,6 +195,35 @@ class Machine:
                 self._refuse_in_migration(f"taking {migratable.id!r} away")
                 del self._migratables[migratable.id]
 
+    def guest_shutdown(self) -> int:
+        """
+        Have the guest shut down in a machine that is kept (`-no-shutdown`): SHUTDOWN, then STOP; raises as `stop`.
+
+        Returns what `stop` returns (QEMU's `main_loop_should_exit` with `-no-shutdown`).
+        """
+        with self._changing("shut down"):
+            self.announce("SHUTDOWN", guest=True, reason="guest-shutdown")
+            return self._stop(RunState.SHUTDOWN, announce=True)
+
+    def reset(self) -> None:
+        """
+        Reset the machine at once, whatever it is doing, and all that migrates with it (QEMU's `system_reset`).
+
+        No handler is called. `running`, `inmigrate` and `finish-migrate` stay; every other state becomes `prelaunch`.
+
+        Raises:
+            NestedNotificationError: called from a handler of this machine; nothing was changed.
+            BigLockError: called from a state-change thread of this machine; nothing was changed.
+
+        """
+        with self._changing("reset"):
+            for migratable in self.migratables:
+                migratable.reset()
+            self.announce("RESET", guest=False, reason="host-qmp-system-reset")
+            if self._run_state not in _KEPT_BY_RESET and self._run_state.may_become(RunState.PRELAUNCH):
+                self._set(RunState.PRELAUNCH)
+                self._was_suspended = False
+
     # What a migration needs of its machines:
 
     def begin_attempt(self, attempt: Attempt) -> None:
@@ -212,7 +246,7 @@ class Machine:
     def force_stop(self, state: RunState) -> int:
         """Stop a live machine as `stop`, and set the state of any other; raises so (QEMU's `vm_stop_force_state`)."""
         self._refuse_live(state)
-        with self.handlers.changing("stop"):
+        with self._changing("stop"):
             if self._run_state.live:
                 return self._stop(state, announce=True)
             self._set(state)
@@ -220,7 +254,7 @@ class Machine:
 
     def resume(self) -> None:
         """Start the machine whoever asks, also out of a migration; raises as `start` otherwise."""
-        with self.handlers.changing("start"):
+        with self._changing("start"):
             state = RunState.SUSPENDED if self._was_suspended else RunState.RUNNING
             check_transition(self._run_state, state, self.name)
             self._resuming = True  # a subscriber who starts the machine asks for what is happening already
@@ -242,7 +276,8 @@ class Machine:
     def announce(self, name: str, /, **data: Any) -> None:
         """Announce an event of QEMU's monitor to all who subscribed; underscores in keys become dashes."""
         fields = {key.replace("_", "-"): value for key, value in data.items()}
-        self.monitor.announce(MonitorEvent(name, fields, self.clock.now()))
+        for error in self.monitor.announce(MonitorEvent(name, fields, self.clock.now())):
+            self._keep(error)
 
     def emit(self, name: str, /, **fields: Any) -> None:
         """Announce a trace event to the machine's sink, if it has one."""
@@ -251,12 +286,13 @@ class Machine:
             event = TraceEvent(self.clock.now(), self.name, thread, name, fields)
             try:
                 self._trace(event)
-            except Exception as error:  # noqa: BLE001 - a sink that fails must not fail the machine
+            except BaseException as error:  # noqa: BLE001 - a sink that fails must not fail the machine
                 _log.error("trace sink failed", machine=self.name, traced=name, error=repr(error))
+                self._keep(error)
 
     def _stop(self, state: RunState, *, announce: bool) -> int:
         self._refuse_live(state)
-        with self.handlers.changing("stop"):
+        with self._changing("stop"):
             if self._run_state is RunState.INMIGRATE and announce:
                 self._autostart = False
             if not self._run_state.live:
@@ -269,6 +305,31 @@ class Machine:
             finally:
                 if announce:
                     self.announce("STOP")
+
+    def _keep(self, error: BaseException) -> None:
+        """Keep what a subscriber or a sink raised until what is under way has ended, which it cannot change."""
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.keep_error(error)
+        elif fails_a_test(error):
+            self._raised.keep(error)
+
+    @contextmanager
+    def _changing(self, what: str) -> Iterator[None]:
+        """Be inside the one guard of handlers, and raise at the end what callbacks raised meanwhile."""
+        with self.handlers.changing(what):
+            if self._in_change:
+                yield
+                return
+            self._in_change = True
+            try:
+                yield
+            except BaseException as failure:
+                self._raised.add_to(failure)
+                raise
+            finally:
+                self._in_change = False
+            self._raised.raise_first()
 
     def _refuse_live(self, state: RunState) -> None:
         if state.live:
@@ -311,6 +372,7 @@ class Machine:
 
 _log = get_logger("vmstate.machine")
 
+_KEPT_BY_RESET = (RunState.RUNNING, RunState.INMIGRATE, RunState.FINISH_MIGRATE)
 _START_REFUSED = {
     RunState.FINISH_MIGRATE: "migration is not finalized yet; wait for its end, or cancel it",
     RunState.SHUTDOWN: "the guest has shut down; the machine has to be reset first",

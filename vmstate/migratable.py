@@ -61,8 +61,8 @@ class Migratable(Protocol):
         """How many bytes could be sent now, before the machine stops."""
         ...
 
-    def save_iterate(self, stream: SaveStream) -> None:
-        """Send some of them."""
+    def save_iterate(self, stream: SaveStream) -> int:
+        """Send some of them; says how many bytes of state that were, 0 if there are none for now."""
         ...
 
     def save_complete(self, stream: SaveStream) -> None:
@@ -86,7 +86,7 @@ class Migratable(Protocol):
         ...
 
     def load_complete(self) -> None:
-        """Raise unless everything that is needed to run has arrived."""
+        """Raise unless everything that is needed to run has arrived; let go of what loading needed."""
         ...
 
     def load_cleanup(self) -> None:
@@ -94,7 +94,11 @@ class Migratable(Protocol):
         ...
 
     def notify(self, event: MigrationEvent) -> None:
-        """Hear how the migration of the machine that sends goes on; must not raise."""
+        """Hear how the migration of the machine that sends goes on; what it raises changes nothing."""
+        ...
+
+    def reset(self) -> None:
+        """Be reset with the machine (QEMU's `system_reset`), whatever is going on; must not raise."""
         ...
 
 
@@ -103,4 +107,8 @@ class Attempt(Protocol):
 
     def note_error(self, error: BaseException) -> None:
         """Note what went wrong; safe from any thread, the first one counts."""
+        ...
+
+    def keep_error(self, error: BaseException) -> None:
+        """Keep what an embedder's code raised, which changes nothing, until the migration is over."""
         ...

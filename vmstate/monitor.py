@@ -46,7 +46,7 @@ class Monitor:
     Announces a machine's events to its subscribers, in the order of subscribing.
 
     Subscribers are called in the thread in which the event happens, which may hold the big lock. One
-    that raises is logged: it cannot fail the machine.
+    that raises cannot fail the machine: it is logged, and what it raised is handed on.
     """
 
     def __init__(self, machine: str) -> None:
@@ -61,18 +61,21 @@ class Monitor:
             self._subscriptions.append(subscription)
         return subscription
 
-    def announce(self, event: MonitorEvent) -> None:
-        """Tell all subscribers."""
+    def announce(self, event: MonitorEvent) -> list[BaseException]:
+        """Tell all subscribers; gives what they raised."""
         with self._lock:
             subscriptions = self._subscriptions.copy()
+        raised: list[BaseException] = []
         for subscription in subscriptions:
             with self._lock:
                 if subscription not in self._subscriptions:
                     continue  # an earlier subscriber has cancelled it
             try:
                 subscription.subscriber(event)
-            except Exception as error:  # noqa: BLE001 - whatever an embedder's code may raise
+            except BaseException as error:  # noqa: BLE001 - whatever an embedder's code may raise
                 _log.error("subscriber failed", machine=self._machine, announced=event.name, error=repr(error))
+                raised.append(error)
+        return raised
 
     def _drop(self, subscription: Subscription) -> None:
         with self._lock:

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from suite.machines import LIMIT, SMALL, register
-from suite.pair import make_pair
+from suite.machines import LIMIT, SMALL, make_machine, make_pair, statuses
 
 from vfio_migration import DeviceState, Migration, MigrationStatus, MockDevice
-from vfio_migration.testing import Invariants, our_threads
-from vmstate import BigLockError, Bus, Clock, Device, Machine, RealClock, RunState, VirtualClock, add_device_handler
+from vfio_migration.testing import our_threads
+from vmstate import BigLockError, Clock, RealClock, RunState
 
 S = DeviceState
+pytestmark = pytest.mark.usefixtures("ctrl_c")
 
 
 def press_ctrl_c() -> None:
@@ -43,7 +43,6 @@ def told_of_signals() -> Iterator[Callable[[], object]]:
 
 def test_the_first_ctrl_c_cancels_the_migration(clock: Clock, threads: str) -> None:
     pair = make_pair(latency=0.001, rate=None, clock=clock, threads=threads)
-    invariants = Invariants(pair.source.machine, pair.destination.machine)
 
     def interrupt(migration: Migration, status: MigrationStatus) -> None:
         if status is MigrationStatus.PRE_SWITCHOVER:
@@ -51,7 +50,6 @@ def test_the_first_ctrl_c_cancels_the_migration(clock: Clock, threads: str) -> N
 
     report = pair.migrate(pause_before_switchover=True, on_status=interrupt)
     assert report.status is MigrationStatus.CANCELLED
-    invariants.check(report)
     assert pair.migrate().completed
 
 
@@ -64,7 +62,7 @@ def test_a_second_ctrl_c_leaves_at_once(threads: str) -> None:
         while not mock.stalled:
             threading.Event().wait(0.001)
         press_ctrl_c()
-        while pair.source.machine.attempt is None or "cancelling" not in pair.source.events():
+        while pair.source.machine.attempt is None or "cancelling" not in statuses(pair.source):
             threading.Event().wait(0.001)
         press_ctrl_c()
 
@@ -83,16 +81,13 @@ def test_a_second_ctrl_c_leaves_at_once(threads: str) -> None:
 
 
 def test_ctrl_c_while_a_machine_stops_is_raised_when_all_threads_are_joined_and_handlers_called(threads: str) -> None:
-    machine = Machine()  # real: signals are
-    mocks = [MockDevice() for _ in range(3)]
-    devices = [
-        register(machine, Device(f"vf{place}", Bus("b")), mock, threads=threads) for place, mock in enumerate(mocks)
-    ]
+    rig = make_machine(threads, RealClock())  # real: signals are
+    machine, devices = rig.machine, [rig.add_device(f"vf{place}") for place in range(3)]
     machine.start()
     called: list[RunState] = []
     before = our_threads()  # which are parked
     machine.handlers.add(lambda running, state: called.append(state), priority=-5)
-    add_device_handler(machine.handlers, Device("d", Bus("b")), lambda running, state: press_ctrl_c())
+    rig.add_handler("d", lambda running, state: press_ctrl_c(), depth=1)
     with pytest.raises(KeyboardInterrupt):
         machine.stop()
     assert [device.device_state for device in devices] == [S.STOP] * 3
@@ -101,12 +96,10 @@ def test_ctrl_c_while_a_machine_stops_is_raised_when_all_threads_are_joined_and_
 
 
 def test_ctrl_c_while_a_thread_is_joined_waits_for_that_thread(threads: str) -> None:
-    machine = Machine()  # real: signals are
-    mock = MockDevice()
-    device = register(machine, Device("vf0", Bus("b")), mock, threads=threads)
-    states = []
+    rig = make_machine(threads, RealClock())  # real: signals are
+    device = rig.add_device("vf0", stall="RUNNING_P2P -> STOP")
+    machine, mock, states = rig.machine, rig.mocks["vf0"], []
     machine.start()
-    mock.stall(S.RUNNING_P2P, S.STOP)
 
     def interrupt_then_release() -> None:
         while not mock.stalled:
@@ -167,8 +160,8 @@ def test_without_the_check_the_holder_of_the_lock_and_its_thread_would_wait_for_
 
 
 def test_with_the_check_it_is_an_error_at_once(threads: str) -> None:
-    clock = VirtualClock()
-    machine = Machine(clock=clock)
+    rig = make_machine(threads)
+    machine = rig.machine
     errors: list[str] = []
 
     class Naive(MockDevice):
@@ -182,8 +175,8 @@ def test_with_the_check_it_is_an_error_at_once(threads: str) -> None:
             errors.append(str(caught.value))
             super().set_arc(target)
 
-    register(machine, Device("vf0", Bus("b")), Naive(flags=MockDevice().flags), threads=threads)
+    rig.add_device("vf0", backend=Naive)
     machine.start()
     assert len(errors) == 2 * 5
     assert all("vfio_vmstate_change" in text and "would wait forever" in text for text in errors)
-    assert clock.now() == 0
+    assert rig.clock.now() == 0

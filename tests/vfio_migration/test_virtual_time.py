@@ -24,7 +24,15 @@ def recorded(scenario: Scenario) -> str:
     return "\n".join(map(str, recorder.events))
 
 
-@pytest.mark.parametrize(("mode", "runs"), [("per-change", 100), ("parked", 20), (SERIAL, 5)])
+@pytest.mark.parametrize(
+    ("mode", "runs"),
+    [
+        ("per-change", 20),
+        ("parked", 10),
+        (SERIAL, 5),
+        pytest.param("per-change", 100, marks=pytest.mark.slow),
+    ],
+)
 def test_all_runs_of_the_host_record_the_same_byte_for_byte(mode: str, runs: int) -> None:
     scenario = load_scenario("host")
     scenario = scenario.serial() if mode == SERIAL else scenario.with_threads(mode)

@@ -3,13 +3,14 @@
 from vfio_migration.changes.launch_and_join import StateChangeThread
 from vfio_migration.changes.launchers import DEFAULT_THREADS, THREADS, make_launcher
 from vfio_migration.changes.prepare_and_main import NAMES, StateChange
-from vfio_migration.changes.set_or_recover import StateSetter
+from vfio_migration.changes.set_or_recover import StaleChangeError, StateSetter
 from vfio_migration.changes.watchdog import Watchdog
 
 __all__ = [
     "DEFAULT_THREADS",
     "NAMES",
     "THREADS",
+    "StaleChangeError",
     "StateChange",
     "StateChangeThread",
     "StateSetter",

@@ -54,13 +54,26 @@ class StateChangeThread:
         try:
             self._launcher.start(launch)
         except (RuntimeError, MemoryError) as error:
-            _log.warning(
-                "no thread for a state change, doing it on the spot",
-                device=self._device,
-                change=NAMES[kind],
-                error=str(error),
-            )
-            launch.run()
+            self._do_on_the_spot(launch, kind, error)
+        except BaseException as error:
+            # What no system says of a thread that it refuses is for whoever runs this, but the work is done first.
+            # Without the next line but one the device would have a launch that nobody joins, for ever.
+            self._do_on_the_spot(launch, kind, error)
+            self._see_to(launch, kind)
+            if isinstance(error, Exception):
+                self._launch = None  # what Ctrl-C has cut short is closed all the same
+            if launch.error is not None:
+                error.add_note(f"the work that was to be launched failed too: {launch.error!r}")
+            raise
+
+    def _do_on_the_spot(self, launch: Launch, kind: PassKind, error: BaseException) -> None:
+        _log.warning(
+            "no thread for a state change, doing it on the spot",
+            device=self._device,
+            change=NAMES[kind],
+            error=str(error),
+        )
+        launch.run()
 
     def close(self, kind: PassKind) -> None:
         """Join it."""

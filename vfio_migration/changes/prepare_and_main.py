@@ -2,7 +2,8 @@
 
 from vfio_migration.changes.set_or_recover import StaleChangeError, StateSetter
 from vfio_migration.device import DeviceState, VFIODevice
-from vmstate import ClockError, Machine, PassKind, RunState, get_logger
+from vfio_migration.errors import named
+from vmstate import ClockError, Machine, PassKind, RunState, fails_a_test, get_logger
 
 # QEMU's names, of the trace events and of the threads.
 NAMES = {PassKind.PREPARE: "vfio_vmstate_change_prepare", PassKind.MAIN: "vfio_vmstate_change"}
@@ -39,8 +40,10 @@ class StateChange:
             self._setter.set_state_or_reset(new)
         except (ClockError, StaleChangeError):
             raise
-        except Exception as error:  # noqa: BLE001 - a backend may raise anything
+        except BaseException as error:
             self._report(kind, error, state)
+            if not isinstance(error, Exception):
+                raise  # meant for whoever runs the machine: raised with what other handlers raise
         if self._machine.traced:
             self._machine.emit(
                 NAMES[kind], name=self._device.id, running=int(running), reason=str(state), dev_state=new.name
@@ -67,7 +70,7 @@ class StateChange:
             return DeviceState.STOP_COPY
         return DeviceState.STOP
 
-    def _report(self, kind: PassKind, error: Exception, state: RunState) -> None:
+    def _report(self, kind: PassKind, error: BaseException, state: RunState) -> None:
         """Tell the migration that is under way, if this change can be part of it, and the log always."""
         _log.error(
             "device state change failed",
@@ -79,8 +82,9 @@ class StateChange:
         )
         attempt = self._machine.attempt
         if attempt is not None and state is not RunState.SHUTDOWN:
-            error.add_note(f"device {self._device.id!r} of machine {self._machine.name!r}, {NAMES[kind]}")
-            attempt.note_error(error)
+            attempt.note_error(named(error, self._device.id, f"{NAMES[kind]} of machine {self._machine.name!r}"))
+            if fails_a_test(error):
+                attempt.keep_error(error)
 
 
 _log = get_logger("vfio_migration.changes.prepare_and_main")

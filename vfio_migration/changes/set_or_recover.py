@@ -1,11 +1,18 @@
-"""Setting a device's state, with recovery and reset: QEMU's side (`vfio_migration_set_state`)."""
+"""
+Setting a device's state, with recovery and reset: QEMU's side (`vfio_migration_set_state`).
+
+What QEMU has *recorded* of a device and what the device is in are two things: a reset from outside changes the device
+and not the record. So are the transfer session that QEMU keeps and the one that the device is in (the kernel's
+`data_fd`); that is how a reset in pre-copy shows.
+"""
 
 import threading
 from functools import cache
 from typing import NamedTuple
 
+from vfio_migration.changes.transfer_session import TransferSession
 from vfio_migration.device import DeviceState, MigrationFlags, VFIODevice, transition_path
-from vfio_migration.errors import DeviceLostError, VFIOMigrationError
+from vfio_migration.errors import DeviceLostError, NotArrivedError, VFIOMigrationError
 from vfio_migration.wording import arc_name
 from vmstate import Machine, get_logger
 
@@ -32,6 +39,7 @@ class StateSetter:
     - After `set_state` the device is in the state asked for, in the recover state, RUNNING after a reset,
       or lost; `device_state` says which.
     - A lost device is asked nothing any more.
+    - What is read belongs to the transfer session that was opened first and is not over: else it is an error.
     - What a change does that was given up by `lose` is dropped when it comes back.
 
     The thread that changes the state is handed on, never shared: setup, handlers and saving run under the
@@ -43,8 +51,10 @@ class StateSetter:
         self._machine = machine
         self._device = vfio_device
         self._backend = vfio_device.backend
+        self.session = TransferSession(vfio_device.id)
         self._lock = threading.Lock()
         self._device_state = DeviceState.RUNNING
+        self._recoveries = 0  # by a reset
         self._given_up = 0  # how many changes were
         self._arc: Arc | None = None
 
@@ -64,6 +74,12 @@ class StateSetter:
         """The arc that the device is on now."""
         with self._lock:
             return self._arc
+
+    @property
+    def recoveries(self) -> int:
+        """How often the device was recovered by a reset, and so has lost its state."""
+        with self._lock:
+            return self._recoveries
 
     def set_state(self, new: DeviceState, recover: DeviceState) -> None:
         """
@@ -87,6 +103,8 @@ class StateSetter:
             raise DeviceLostError(f"device {self._device.id!r} is lost and cannot go to {new.name}: take it away")
         if new is state:
             return
+        if new is DeviceState.PRE_COPY_P2P:
+            self._announce("pre-copy-p2p-prepare")
         try:
             self._walk(new, ticket)
         except StaleChangeError:
@@ -95,10 +113,31 @@ class StateSetter:
             self._recover(recover, error, ticket)
             raise
         self._record(new, ticket)
+        self.session.keep()
 
     def set_state_or_reset(self, new: DeviceState) -> None:
         """Bring the device to `new`, or reset it; raises as `set_state`."""
         self.set_state(new, DeviceState.ERROR)
+
+    def read(self, size: int) -> bytes:
+        """Read of the session that was opened first; raises OSError (ENODEV) if the device is no longer in it."""
+        self.session.check()
+        return self._backend.read(size)
+
+    def reset_unrecorded(self) -> None:
+        """
+        Reset the device behind QEMU's back, as a reset of the machine does: the record stays as it is.
+
+        One whose reset fails is lost.
+        """
+        if self.lost:
+            return
+        try:
+            self._backend.reset()
+        except Exception as error:  # noqa: BLE001 - a backend may raise anything
+            self.lose(f"its reset failed: {error}")
+        else:
+            self.session.end()
 
     def reset(self) -> None:
         """
@@ -133,11 +172,21 @@ class StateSetter:
             failure = ""
             try:
                 backend.set_arc(arc.target)
+                self._check_arrival(arc)
             except BaseException as error:
                 failure = str(error) or type(error).__name__
                 raise
             finally:
                 self._end_arc(arc, failure, ticket)
+            self.session.follow(*arc)
+
+    def _check_arrival(self, arc: Arc) -> None:
+        state = self._backend.state
+        if state is not arc.target:
+            raise NotArrivedError(
+                f"the backend of device {self._device.id!r} came back from {arc} and says that it is in "
+                f"{getattr(state, 'name', state)}: set_arc() has to return when the device is there, or raise"
+            )
 
     def _begin_arc(self, arc: Arc) -> None:
         with self._lock:
@@ -183,6 +232,15 @@ class StateSetter:
             self._reset(ticket)
         except DeviceLostError as lost:
             raise DeviceLostError(f"{lost}; it was reset because of: {error}") from error
+        with self._lock:
+            self._recoveries += 1
+        _log.warning(
+            "device reset, its guest's state is lost",
+            machine=self._machine.name,
+            device=self._device.id,
+            error=str(error) or type(error).__name__,
+        )
+        self._machine.emit("vfio_device_reset", name=self._device.id, error=str(error))
 
     def _reset(self, ticket: int) -> None:
         try:
@@ -191,6 +249,7 @@ class StateSetter:
             with self._lock:
                 self._check(ticket)
             raise self.lose(f"its reset failed: {error}") from error
+        self.session.end()
         self._record(DeviceState.RUNNING, ticket)
 
     def _record(self, state: DeviceState, ticket: int) -> None:
@@ -199,12 +258,15 @@ class StateSetter:
             self._device_state = state
         if self._machine.traced:
             self._machine.emit("vfio_migration_set_device_state", name=self._device.id, state=state.name)
+        self._announce(state.qapi)
+
+    def _announce(self, state: str) -> None:
         if self._device.migration_events:
             self._machine.announce(
                 "VFIO_MIGRATION",
                 device_id=self._device.id,
                 qom_path=f"/machine/peripheral/{self._device.id}",
-                device_state=state.qapi,
+                device_state=state,
             )
 
     def _check(self, ticket: int) -> None:

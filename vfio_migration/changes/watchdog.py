@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vmstate import seconds_to_ns
+from vmstate import finite_or_none, seconds_to_ns
 
 
 @dataclass(frozen=True)
 class Watchdog:
     """
-    What the join of a state-change thread does while the thread takes its time; seconds, None: never.
+    What the join of a state-change thread does while the thread takes its time; seconds, None or `math.inf`: never.
 
     After `warn_after_s` it logs a warning that names device and arc, and again each time the wait has doubled.
     After `give_up_after_s` it gives the change up: the device is lost, and the machine goes on without it.
@@ -23,7 +23,9 @@ class Watchdog:
     give_up_after_s: float | None = None
 
     def __post_init__(self) -> None:
-        for seconds in (self.warn_after_s, self.give_up_after_s):
+        for name in ("warn_after_s", "give_up_after_s"):
+            seconds = finite_or_none(getattr(self, name))
+            object.__setattr__(self, name, seconds)
             if seconds is not None and seconds_to_ns(seconds) == 0:
                 raise ValueError("a watchdog waits for more than no time: give seconds, or None for never")
 

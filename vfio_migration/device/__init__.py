@@ -5,6 +5,7 @@ from vfio_migration.device.mock import MockDevice
 from vfio_migration.device.mock_faults import DataFault
 from vfio_migration.device.state_machine import (
     ALL_FLAGS,
+    SAVING,
     DeviceState,
     MigrationFlags,
     is_arc,
@@ -15,6 +16,7 @@ from vfio_migration.device.vfio_device import VFIODevice
 
 __all__ = [
     "ALL_FLAGS",
+    "SAVING",
     "Counted",
     "DataFault",
     "DeviceBackend",

@@ -11,14 +11,13 @@ from typing import Literal
 from vfio_migration.device.mock_faults import DataFault, Fault, FaultPlan
 from vfio_migration.device.mock_state import MockState, Piece
 from vfio_migration.device.mock_transfer import Inbox, Outbox
-from vfio_migration.device.state_machine import ALL_FLAGS, DeviceState, MigrationFlags, is_arc, transition_path
+from vfio_migration.device.state_machine import ALL_FLAGS, SAVING, DeviceState, MigrationFlags, is_arc, transition_path
 from vfio_migration.errors import BlockedTransitionError
 from vfio_migration.wording import arc_name
 from vmstate import NS_PER_SECOND, Clock, Event, RealClock, RegistrationError, seconds_to_ns
 
 Arc = tuple[DeviceState, DeviceState]
 _S = DeviceState
-_SAVING = (_S.PRE_COPY, _S.PRE_COPY_P2P, _S.STOP_COPY)
 _SHORT_READ = 10  # bytes
 
 
@@ -236,7 +235,7 @@ class MockDevice:
     def read(self, size: int) -> bytes:
         """Give the next bytes, after the time that they take; ENODEV if there is no transfer (any more)."""
         with self._lock:
-            if self._state not in _SAVING:
+            if self._state not in SAVING:
                 raise OSError(errno_codes.ENODEV, f"no state to read in {self._state.name}: the transfer has ended")
             if self._reading_since is None:
                 self._reading_since = self._clock.now()
@@ -302,13 +301,13 @@ class MockDevice:
     # Below, the lock is held.
 
     def _enter(self, current: DeviceState, target: DeviceState) -> None:
-        if target in (_S.PRE_COPY, _S.PRE_COPY_P2P) and current not in _SAVING:
+        if target in (_S.PRE_COPY, _S.PRE_COPY_P2P) and current not in SAVING:
             self._forget_transfer()
             self._outbox.add(self._memory, 0, self._warm_size)
             self._dirty_rounds.extend(self._precopy_dirty)
             self._start_reading()
         elif target is _S.STOP_COPY:
-            if current not in _SAVING:
+            if current not in SAVING:
                 self._forget_transfer()
                 self._outbox.add(self._memory, 0, self._memory.size)
             else:
@@ -320,7 +319,7 @@ class MockDevice:
             self._memory = self._inbox.state
             self._warm_size = min(self._warm_size, self._memory.size)
             self._forget_transfer()
-        elif target is _S.RESUMING or (current in _SAVING and target not in _SAVING):
+        elif target is _S.RESUMING or (current in SAVING and target not in SAVING):
             self._forget_transfer()
 
     def _dirty(self, size: int) -> None:

@@ -55,8 +55,8 @@ _ARCS = {
     _S.PRE_COPY: (_S.RUNNING, _S.PRE_COPY_P2P),
     _S.PRE_COPY_P2P: (_S.PRE_COPY, _S.RUNNING_P2P, _S.STOP_COPY),
 }
-_SAVING = frozenset({_S.PRE_COPY, _S.PRE_COPY_P2P, _S.STOP_COPY})
-_TRANSFERRING = _SAVING | {_S.RESUMING}
+SAVING = frozenset({_S.PRE_COPY, _S.PRE_COPY_P2P, _S.STOP_COPY})
+_TRANSFERRING = SAVING | {_S.RESUMING}
 
 
 def supported(state: DeviceState, flags: MigrationFlags) -> bool:
@@ -116,7 +116,7 @@ def _shortest_way(current: DeviceState, target: DeviceState) -> tuple[DeviceStat
     """Search breadth first, never entering a state that transfers data on the way to another."""
     if current is _S.STOP_COPY and target in (_S.PRE_COPY, _S.PRE_COPY_P2P):
         return None  # what was pre-copied is stale once the device has stopped
-    within_saving = current in _SAVING and target in _SAVING
+    within_saving = current in SAVING and target in SAVING
     ways: deque[tuple[DeviceState, ...]] = deque([()])
     seen = {current}
     while ways:
@@ -124,7 +124,7 @@ def _shortest_way(current: DeviceState, target: DeviceState) -> tuple[DeviceStat
         place = way[-1] if way else current
         if place is target:
             return way
-        if place is not current and place in _TRANSFERRING and not (within_saving and place in _SAVING):
+        if place is not current and place in _TRANSFERRING and not (within_saving and place in SAVING):
             continue
         for following in _ARCS[place]:
             if following not in seen:

@@ -1,5 +1,6 @@
 """A live migration: its two sides, the stream between them, and what steers it."""
 
+from vfio_migration.live.going_back import reachable
 from vfio_migration.live.migration import Migration, migrate
 from vfio_migration.live.report import MigrationReport
 from vfio_migration.live.status import MigrationStatus
@@ -9,4 +10,5 @@ __all__ = [
     "MigrationReport",
     "MigrationStatus",
     "migrate",
+    "reachable",
 ]

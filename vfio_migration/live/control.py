@@ -2,11 +2,12 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from vfio_migration.errors import MigrationCancelledError
+from vfio_migration.errors import MigrationCancelledError, WrongStatusError
 from vfio_migration.live.status import MigrationStatus
-from vmstate import Machine, get_logger
+from vmstate import CallbackErrors, Machine, get_logger
 
 _CANCELLABLE = (
     MigrationStatus.NONE,
@@ -22,26 +23,30 @@ class Control:
     Shared by the source's thread and by those that steer; `_lock` guards all fields, and is held for moments only.
 
     Guarantees:
-    - Statuses are announced in the order in which they are taken.
-    - Once the end of the stream is on its way the migration cannot be cancelled any more: the destination
-      may be running.
+    - Statuses are announced in the order in which they are taken, and all of them before `settle` returns.
+    - Whoever steers takes the big lock, as a command of QEMU's monitor does: it waits while the machine stops and
+      saves, and may come too late.
+    - Once the end of the stream is on its way the migration cannot be cancelled any more if the takeover is to be
+      confirmed: the destination may be running.
     - The first error counts (`vmstate.Attempt`).
+    - What a callback raises changes nothing of that; it is kept in `raised`.
 
-    Statuses are announced with no lock held, by one thread at a time: who takes a status while another is being
-    announced leaves it to that thread. So a subscriber may cancel, wait or take the big lock right there.
+    Statuses are announced with `_lock` free, by one thread at a time: who takes a status while another is being
+    announced leaves it to that thread. So a subscriber may cancel, or take the big lock, right there. Rejected: to
+    announce under a lock of the announcements' own. A subscriber that cancels would wait for itself.
     """
 
     def __init__(
         self,
         machine: Machine,
         abort: Callable[[], None],
-        join_destination: Callable[[], object],
         on_status: Callable[[MigrationStatus], object] | None,
+        raised: CallbackErrors,
     ) -> None:
         self._machine = machine
         self._abort = abort
-        self.join_destination = join_destination
         self._on_status = on_status
+        self.raised = raised
         self._lock = threading.Lock()
         self._to_announce: deque[MigrationStatus] = deque()
         self._announcing = False
@@ -49,7 +54,9 @@ class Control:
         self._error: BaseException | None = None
         self._cancelled = False
         self._committed = False
+        self._continued = False
         self._go = machine.clock.event("the migration to be continued or cancelled", outside=True)
+        self._quiet = machine.clock.event("the announcement of a migration's status", outside=True)
 
     @property
     def status(self) -> MigrationStatus:
@@ -75,37 +82,62 @@ class Control:
             if self._error is None:
                 self._error = error
 
+    def keep_error(self, error: BaseException) -> None:
+        """Keep what a callback raised."""
+        self.raised.keep(error)
+
     # Called by those that steer:
 
     def cancel(self) -> bool:
-        """Cancel, unless it is too late; says which. A second time changes nothing."""
-        with self._lock:
-            if self._status.over:
-                return False
-            if self._cancelled:
-                return True
-            if self._committed or self._status not in _CANCELLABLE:
-                return False
-            self._cancelled = True
-            self._take(MigrationStatus.CANCELLING)
-        try:
+        """
+        Cancel, unless it is too late; says which. A second time changes nothing. Waits for the big lock.
+
+        Raises:
+            BigLockError: called from a state-change thread of this machine.
+
+        """
+        with self._machine.big_lock:
+            with self._lock:
+                if self._status.over:
+                    return False
+                if self._cancelled:
+                    return True
+                if self._committed or self._status not in _CANCELLABLE:
+                    return False
+                self._cancelled = True
+                self._take(MigrationStatus.CANCELLING)
             self._announce()
-        finally:
             self._abort()
             self._go.set()
         return True
 
     def let_go_on(self) -> None:
-        """End the pause before the switchover, now or when it comes."""
-        self._go.set()
+        """
+        End the pause before the switchover; waits for the big lock.
+
+        Raises:
+            WrongStatusError: the migration does not wait there, or was continued already; nothing is remembered.
+            BigLockError: called from a state-change thread of this machine.
+
+        """
+        with self._machine.big_lock:
+            with self._lock:
+                waits = self._status is MigrationStatus.PRE_SWITCHOVER and not self._continued
+                status = MigrationStatus.DEVICE if self._continued else self._status
+                self._continued |= waits
+            if not waits:
+                raise WrongStatusError(
+                    f"Migration not in expected state: {status}; it can be continued while it is "
+                    f"'{MigrationStatus.PRE_SWITCHOVER}'"
+                )
+            self._go.set()
 
     # Called by the source:
 
     def advance(self, status: MigrationStatus) -> None:
         """Take the next status; raises MigrationCancelledError if that is no longer to be."""
         with self._lock:
-            if not status.over:
-                self._check()
+            self._check()
             self._take(status)
         self._announce()
 
@@ -119,11 +151,18 @@ class Control:
         self._go.wait()
         self.check()
 
-    def commit(self) -> None:
-        """Pass the point of no return, unless somebody has cancelled before."""
+    @contextmanager
+    def committing(self) -> Iterator[None]:
+        """Pass the point of no return, unless somebody has cancelled before, or what is done in the context raises."""
         with self._lock:
             self._check()
             self._committed = True
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                self._committed = False
+            raise
 
     def fail(self, error: BaseException) -> bool:
         """Note that the source goes back; True if that is because it was cancelled."""
@@ -136,6 +175,28 @@ class Control:
         self.note_error(error)
         self._announce()
         return cancelled
+
+    def replace_error(self, old: BaseException, new: BaseException) -> None:
+        """Have another error in the place of one that says less."""
+        with self._lock:
+            if self._error is old:
+                self._error = new
+
+    def take(self, status: MigrationStatus) -> None:
+        """Take a status that nobody can prevent."""
+        with self._lock:
+            self._take(status)
+        self._announce()
+
+    def settle(self) -> None:
+        """Wait until everything has been announced, also what another thread is announcing now."""
+        while True:
+            self._announce()
+            with self._lock:
+                if not self._announcing:
+                    return
+                self._quiet.clear()
+            self._quiet.wait()
 
     def _check(self) -> None:
         if self._cancelled:
@@ -158,16 +219,17 @@ class Control:
             finally:
                 with self._lock:
                     self._announcing = False
+                self._quiet.set()
 
     def _announce_one(self, status: MigrationStatus) -> None:
         self._machine.emit("migrate_set_state", new_state=str(status))
-        if status.announced:
-            self._machine.announce("MIGRATION", status=str(status))
+        self._machine.announce("MIGRATION", status=str(status))
         if self._on_status is not None:
             try:
                 self._on_status(status)
-            except Exception as error:  # noqa: BLE001 - an embedder's code must not decide how the migration ends
+            except BaseException as error:  # noqa: BLE001 - an embedder's code must not decide how the migration ends
                 _log.error("on_status failed", machine=self._machine.name, status=str(status), error=repr(error))
+                self.raised.keep(error)
 
 
 _log = get_logger("vfio_migration.live.control")

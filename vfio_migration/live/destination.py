@@ -2,11 +2,13 @@
 
 import threading
 
-from vfio_migration.errors import MigrationFailedError, described
-from vfio_migration.live.reply import Reply, ReplyKind, send_reply
+from vfio_migration.errors import described
+from vfio_migration.live.answers import Answer, AnswerKind, give_answer
+from vfio_migration.live.going_back import reachable
+from vfio_migration.live.source import Takeover
 from vfio_migration.live.status import MigrationStatus
-from vfio_migration.live.stream import Header, StreamReader
-from vmstate import Channel, ChannelClosedError, Machine, RunState, get_logger
+from vfio_migration.live.stream import NotedState, StreamReader
+from vmstate import CallbackErrors, Channel, ChannelClosedError, Machine, RunState, get_logger
 
 
 class Destination:
@@ -16,15 +18,18 @@ class Destination:
     Guarantees:
     - The machine is only started when everything has arrived intact.
     - It runs on only if nothing failed while it was started; otherwise it is stopped again before the source
-      hears of it.
+      hears of it. (With `takeover="qemu"` it runs on, with the device reset, as QEMU's does.)
     - Whatever happens, the source gets an answer or sees the connection end.
 
     Lives in a thread of its own; `error` and the times are read after that thread has ended.
     """
 
-    def __init__(self, machine: Machine, channel: Channel) -> None:
+    def __init__(self, machine: Machine, channel: Channel, raised: CallbackErrors, takeover: Takeover) -> None:
         self._machine = machine
         self._channel = channel
+        self._raised = raised
+        self._confirmed = takeover == "confirmed"
+        self._reader = StreamReader(channel)
         self.status = MigrationStatus.NONE
         self.loaded_ns: int | None = None
         self.running_ns: int | None = None
@@ -43,13 +48,18 @@ class Destination:
             if self._error is None:
                 self._error = error
 
+    def keep_error(self, error: BaseException) -> None:
+        """Keep what a callback raised."""
+        self._raised.keep(error)
+
     def run(self) -> None:
         """Receive the migration, in the destination's thread."""
         try:
-            header = self._receive()
-            self._take_over(header)
+            noted = self._receive()
+            self._take_over(noted)
         except BaseException as error:  # noqa: BLE001 - the source has to hear of it, whatever it is
             self.note_error(error)
+            self._raised.keep_what_fails_a_test(error)
             self._stand_down()
         finally:
             try:
@@ -58,25 +68,24 @@ class Destination:
                 self._machine.end_attempt()
                 self._channel.close()
 
-    def _receive(self) -> Header:
+    def _receive(self) -> NotedState:
         machine = self._machine
+        reader = self._reader
         try:
             self._set_status(MigrationStatus.SETUP)
+            reader.header()
+            self._set_status(MigrationStatus.ACTIVE)
             with machine.big_lock:
                 for migratable in machine.migratables:
                     migratable.load_setup()
-            send_reply(self._channel, Reply(ReplyKind.READY))
-            reader = StreamReader(self._channel)
-            header = reader.header()
-            self._set_status(MigrationStatus.ACTIVE)
-            reader.load_sections(machine.migratables)
+            noted = reader.load_sections(machine.migratables)
             for migratable in machine.migratables:
                 migratable.load_complete()
         finally:
             if self.status is MigrationStatus.ACTIVE:
                 self._checkpoint("dst-precopy-loadvm-completed")
         self.loaded_ns = machine.clock.now()
-        return header
+        return noted
 
     def _stand_down(self) -> None:
         """Stop the machine if it runs by now, and forget what was loaded if not: the source goes on."""
@@ -84,50 +93,61 @@ class Destination:
             if self._machine.run_state.live:
                 try:
                     self._machine.stop(RunState.PAUSED)
-                except Exception as error:  # noqa: BLE001 - handlers raised; the machine is stopped all the same
-                    _log.error("stopping again failed in part", machine=self._machine.name, error=str(error))
+                except BaseException as error:  # noqa: BLE001 - handlers raised; the machine is stopped all the same
+                    _log.error("stopping again failed in part", machine=self._machine.name, error=repr(error))
+                    self._raised.keep_what_fails_a_test(error)
             for migratable in self._machine.migratables:
-                migratable.load_cleanup()
+                try:
+                    migratable.load_cleanup()
+                except BaseException as error:  # noqa: BLE001 - the others have to be cleaned up all the same
+                    _log.error("clean-up failed", machine=self._machine.name, error=repr(error))
+                    self._raised.keep_what_fails_a_test(error)
 
-    def _take_over(self, header: Header) -> None:
+    def _take_over(self, noted: NotedState) -> None:
         machine = self._machine
         self._checkpoint("dst-precopy-bh-enter")
         self._checkpoint("dst-precopy-bh-announced")
         with machine.big_lock:
-            machine.adopt_suspension(header.was_suspended)
-            if not header.run_state.live:
-                machine.set_run_state(header.run_state)
+            machine.adopt_suspension(noted.was_suspended)
+            if not noted.run_state.live:
+                machine.set_run_state(reachable(machine.run_state, noted.run_state))
             elif not machine.autostart:
                 machine.set_run_state(RunState.PAUSED)
             else:
-                try:
-                    machine.resume()
-                except BaseException as error:  # noqa: BLE001 - handlers raised; the machine runs all the same
-                    self.note_error(error)
-                if self.error is not None:
-                    raise self.error
+                self._start()
         self.running_ns = machine.clock.now()
         self._checkpoint("dst-precopy-bh-vm-started")
 
+    def _start(self) -> None:
+        try:
+            self._machine.resume()
+        except BaseException as error:  # noqa: BLE001 - handlers raised; the machine runs all the same
+            self.note_error(error)
+            self._raised.keep_what_fails_a_test(error)
+        error_now = self.error
+        if error_now is not None:
+            if self._confirmed:
+                raise error_now
+            _log.error("the machine runs in spite of", machine=self._machine.name, error=described(error_now))
+
     def _answer(self) -> None:
         error = self.error
+        if error is not None and self.running_ns is not None and not self._confirmed:
+            error = None  # it is in the log, and the machine runs
         self._set_status(MigrationStatus.COMPLETED if error is None else MigrationStatus.FAILED)
-        if error is None:
-            reply = Reply(ReplyKind.RUNNING)
-        else:
+        if error is not None:
             _log.warning("incoming migration failed", machine=self._machine.name, error=described(error))
-            reply = Reply(ReplyKind.FAILED, described(error))
+        if error is None and not self._confirmed:
+            return  # without a return path QEMU's says nothing
+        answer = (
+            Answer(AnswerKind.RUNNING, self._reader.checksum)
+            if error is None
+            else Answer(AnswerKind.FAILED, text=described(error))
+        )
         try:
-            send_reply(self._channel, reply)
+            give_answer(self._channel, answer)
         except (ChannelClosedError, OSError) as gone:
             _log.warning("the source is gone", machine=self._machine.name, error=str(gone))
-
-    def failure(self) -> MigrationFailedError:
-        """Tell the source's side what went wrong on this one."""
-        error = self.error
-        failure = MigrationFailedError(f"the destination failed: {'' if error is None else described(error)}")
-        failure.__cause__ = error
-        return failure
 
     def _set_status(self, status: MigrationStatus) -> None:
         self.status = status

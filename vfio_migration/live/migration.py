@@ -4,16 +4,26 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 from vfio_migration.device import DeviceState
-from vfio_migration.errors import MigrationRefusedError
+from vfio_migration.errors import MigrationRefusedError, WrongStatusError
 from vfio_migration.live.control import Control
 from vfio_migration.live.destination import Destination
 from vfio_migration.live.report import MigrationReport
-from vfio_migration.live.source import Source
+from vfio_migration.live.source import Source, Takeover
 from vfio_migration.live.status import MigrationStatus
 from vfio_migration.registered import VFIOMigration
-from vmstate import NS_PER_SECOND, ClockError, Machine, RunState, VmStateError, channel_pair
+from vmstate import (
+    NS_PER_SECOND,
+    CallbackErrors,
+    ClockError,
+    Machine,
+    RunState,
+    VmStateError,
+    channel_pair,
+    finite_or_none,
+)
 
 
 def migrate(
@@ -21,6 +31,8 @@ def migrate(
     destination: Machine,
     *,
     pause_before_switchover: bool = False,
+    takeover: Takeover = "confirmed",
+    answer_timeout_s: float | None = None,
     sockets: tuple[socket.socket, socket.socket] | None = None,
     on_status: "Callable[[Migration, MigrationStatus], object] | None" = None,
 ) -> MigrationReport:
@@ -32,22 +44,26 @@ def migrate(
 
     Raises:
         MigrationRefusedError: these machines cannot be migrated like this; nothing was changed.
+        BaseException: what a callback raised; see `Migration.wait`.
 
     """
     migration = Migration(
         source,
         destination,
         pause_before_switchover=pause_before_switchover,
+        takeover=takeover,
+        answer_timeout_s=answer_timeout_s,
         sockets=sockets,
         on_status=on_status,
     )
     with source.clock.taking_part():
         migration.start()
         try:
-            return migration.wait()
+            migration.wait_for_end()
         except KeyboardInterrupt:
             migration.cancel()
             return replace(migration.wait(), interrupted=True)
+        return migration.wait()
 
 
 class Migration:
@@ -59,6 +75,11 @@ class Migration:
     The stream goes over `sockets`, a connected pair, or over a `socket.socketpair()`. `on_status` is called
     as `on_status(migration, status)` at each status of the source, in the thread that takes it; it may
     cancel or continue right there, but must not wait.
+
+    With `takeover="confirmed"` the source keeps its devices' states until the destination has said that it runs, so
+    that one side lives whatever happens; after `answer_timeout_s` without an answer (None: never) it takes the
+    connection for lost. With `"qemu"` the ends are QEMU's own without a return path: the source is done when the last
+    byte is out, and a destination whose device fails while it starts runs on.
     """
 
     def __init__(
@@ -67,11 +88,20 @@ class Migration:
         destination: Machine,
         *,
         pause_before_switchover: bool = False,
+        takeover: Takeover = "confirmed",
+        answer_timeout_s: float | None = None,
         sockets: tuple[socket.socket, socket.socket] | None = None,
         on_status: "Callable[[Migration, MigrationStatus], object] | None" = None,
     ) -> None:
+        if takeover not in get_args(Takeover):
+            raise ValueError(f"takeover is one of {', '.join(map(repr, get_args(Takeover)))}; got {takeover!r}")
+        self._takeover: Takeover = takeover
+        self._answer_timeout_s = finite_or_none(answer_timeout_s)
+        self._raised = CallbackErrors()
         self._source_machine = source
         self._destination_machine = destination
+        self._machines = source, destination
+        self._recoveries: list[dict[str, int]] = []
         self._clock = source.clock
         self._pause = pause_before_switchover
         self._sockets = sockets
@@ -114,47 +144,65 @@ class Migration:
                 raise
 
     def cancel(self) -> bool:
-        """Cancel the migration; False if it is over, or the destination may be running already."""
+        """
+        Cancel the migration; False if it is over, or the destination may be running already (QMP `migrate_cancel`).
+
+        Waits for the big lock of the source, as a command of QEMU's monitor does, and so for the end of a stop.
+        """
         return self._control is not None and self._control.cancel()
 
     def continue_(self) -> None:
-        """Let a migration go on that waits, or will wait, in `pre-switchover` (QMP `migrate-continue`)."""
-        if self._control is not None:
-            self._control.let_go_on()
+        """
+        Let a migration go on that waits in `pre-switchover` (QMP `migrate-continue`).
+
+        Raises:
+            WrongStatusError: it does not wait there; nothing is remembered.
+
+        """
+        if self._control is None:
+            raise WrongStatusError("Migration not in expected state: none; it was not started")
+        self._control.let_go_on()
 
     def wait(self, timeout: float | None = None) -> MigrationReport:
         """
-        Wait for the end and report.
+        Wait for the end, when everybody has heard everything, and report.
+
+        What a callback raised in the migration (`on_status`, a subscriber, a sink; a failed assertion or any other
+        BaseException that is no Exception in a handler or a backend too) has not decided how that ended. It is raised
+        here, once, several of them as notes on the first; calling again gives the report.
 
         Raises:
             TimeoutError: it is not over after `timeout` seconds; it goes on.
             MigrationRefusedError: it was never started.
+            BaseException: what a callback raised.
 
         """
+        self.wait_for_end(timeout)
+        self._raised.raise_first()
+        return self._report()
+
+    def wait_for_end(self, timeout: float | None = None) -> None:
+        """Wait for the end, and report nothing; raises as `wait` but for what callbacks raised."""
         if self._control is None:
             raise MigrationRefusedError("the migration was not started")
         for machine in (self._source_machine, self._destination_machine):
             _refuse_thread(machine, "wait for the migration of")
         with self._clock.taking_part():
             # An event rather than a join: a Ctrl-C during a join would leave it unknown whether the thread lives.
-            if not self._over.wait(timeout):
+            if not self._over.wait(finite_or_none(timeout)):
                 raise TimeoutError(f"the migration is still '{self.status}' after {timeout} s")
             for thread in self._threads:
                 self._clock.join(thread)
-        return self._report()
 
     def _prepare(self) -> None:
         clock = self._clock
         self._destination_before = self._destination_machine.run_state
         name = f"{self._source_machine.name} -> {self._destination_machine.name}"
         there, here = channel_pair(clock, f"stream {name}", self._sockets)
-        destination = Destination(self._destination_machine, here)
-        control = Control(
-            self._source_machine,
-            there.abort,
-            self._join_destination,
-            None if self._on_status is None else self._announce,
-        )
+        destination = Destination(self._destination_machine, here, self._raised, self._takeover)
+        announce = None if self._on_status is None else self._announce
+        control = Control(self._source_machine, there.abort, announce, self._raised)
+        self._recoveries = [_recoveries(machine) for machine in self._machines]
         try:
             self._source_machine.begin_attempt(control)
             try:
@@ -175,7 +223,14 @@ class Migration:
             raise
         self._control = control
         self._destination = destination
-        self._source = Source(self._source_machine, there, control, destination, pause=self._pause)
+        self._source = Source(
+            self._source_machine,
+            there,
+            control,
+            pause=self._pause,
+            takeover=self._takeover,
+            answer_timeout_s=self._answer_timeout_s,
+        )
         self._channels = (there, here)
 
     def _join_destination(self) -> None:
@@ -207,7 +262,9 @@ class Migration:
         assert self._source is not None  # noqa: S101 - set before the thread is started
         try:
             self._source.run()
-            self._clock.join(self._threads[0])
+            self._join_destination()
+            if self._control is not None:
+                self._control.settle()
         finally:
             self._over.set()
 
@@ -218,21 +275,31 @@ class Migration:
     def _report(self) -> MigrationReport:
         control, source, destination = self._control, self._source, self._destination
         assert control is not None and source is not None and destination is not None  # noqa: S101, PT018
+        switchover = source.switchover
         return MigrationReport(
             status=control.status,
             error=control.error,
             source_state=self._source_machine.run_state,
             destination_state=self._destination_machine.run_state,
             destination_status=destination.status,
-            source_stop_s=_seconds(source.stop_told_ns, source.saving_ns),
-            transfer_s=_seconds(source.saving_ns, destination.loaded_ns),
+            source_stop_s=_seconds(switchover.stop_told_ns, switchover.saving_ns),
+            transfer_s=_seconds(switchover.saving_ns, destination.loaded_ns),
             destination_start_s=_seconds(destination.loaded_ns, destination.running_ns),
             bytes_sent=source.bytes_sent,
             stream_sha256=source.stream_sha256,
             precopy_rounds=source.precopy_rounds,
             lost_devices=_lost(self._source_machine),
             destination_lost_devices=_lost(self._destination_machine),
+            reset_devices=self._reset_devices(0),
+            destination_reset_devices=self._reset_devices(1),
+            takeover=self._takeover,
+            noted_state=None if source.noted is None else source.noted.run_state,
         )
+
+    def _reset_devices(self, side: int) -> tuple[str, ...]:
+        """Name the devices that were recovered by a reset since the migration began."""
+        before, now = self._recoveries[side], _recoveries(self._machines[side])
+        return tuple(device for device, times in now.items() if times > before.get(device, 0))
 
     def _refuse(self) -> None:
         source, destination = self._source_machine, self._destination_machine
@@ -245,7 +312,7 @@ class Migration:
             _refuse_devices(machine)
         state = source.run_state
         if state in (RunState.INMIGRATE, RunState.POSTMIGRATE, RunState.FINISH_MIGRATE) or not (
-            state.may_become(RunState.FINISH_MIGRATE) and RunState.FINISH_MIGRATE.may_become(state)
+            state.may_become(RunState.FINISH_MIGRATE)
         ):
             raise MigrationRefusedError(f"machine {source.name!r} cannot be migrated in run state '{state}'")
         if destination.run_state.live:
@@ -290,6 +357,10 @@ def _lost(machine: Machine) -> tuple[str, ...]:
         for each in machine.migratables
         if isinstance(each, VFIOMigration) and each.device_state is DeviceState.ERROR
     )
+
+
+def _recoveries(machine: Machine) -> dict[str, int]:
+    return {each.id: each.recoveries for each in machine.migratables if isinstance(each, VFIOMigration)}
 
 
 def _names(ids: set[str]) -> str:

@@ -14,6 +14,8 @@ class MigrationReport:
     - `source_stop_s`: from telling the source to stop until saving begins (a pause before the switchover
       included).
     - `transfer_s`: from there until the destination has loaded everything.
+    - `noted_state`: the run state that the source had when it was stopped; None if it was not.
+    - `lost_devices`: not even a reset helped; `reset_devices`: they run, and have lost the guest's state.
     - `destination_start_s`: from there until the destination's machine runs, or has the state it is to have.
     """
 
@@ -30,6 +32,10 @@ class MigrationReport:
     precopy_rounds: int = 0
     lost_devices: tuple[str, ...] = ()
     destination_lost_devices: tuple[str, ...] = ()
+    reset_devices: tuple[str, ...] = ()
+    destination_reset_devices: tuple[str, ...] = ()
+    noted_state: RunState | None = None
+    takeover: str = "confirmed"
     interrupted: bool = False
 
     @property

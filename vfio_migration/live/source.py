@@ -1,53 +1,67 @@
 """The source's side of a migration (QEMU's `migration_thread`)."""
 
 from collections.abc import Callable
+from typing import Literal
 
-from vfio_migration.errors import MigrationFailedError, StreamError
+from vfio_migration.errors import MigrationFailedError, StreamError, TakeoverUnknownError
+from vfio_migration.live.answers import AnswerKind, await_answer, last_words
 from vfio_migration.live.control import Control
-from vfio_migration.live.destination import Destination
-from vfio_migration.live.reply import ReplyKind, receive_reply
+from vfio_migration.live.going_back import go_back, tell_all
 from vfio_migration.live.status import MigrationStatus
-from vfio_migration.live.stream import Header, StreamWriter
+from vfio_migration.live.stream import NotedState, StreamWriter
+from vfio_migration.live.switchover import Switchover
 from vmstate import Channel, ChannelClosedError, Machine, MigrationEvent, RunState, get_logger
 
-MAX_PRECOPY_ROUNDS = 30
+Takeover = Literal["confirmed", "qemu"]
+_LAST_WORDS_S = 1.0  # how long a destination may take to say why it has cut the connection
 
 
 class Source:
     """
-    Sends the machine: setup, pre-copy rounds, switchover, and the way back if any of it fails.
+    Sends the machine: set-up, passes of pre-copy, switchover, and the way back if any of it fails.
 
     Guarantees:
-    - The machine ends in `postmigrate` with its devices stopped if the destination said that it runs, and
-      otherwise in the state that it had, with its devices RUNNING; devices that are lost aside.
-    - Devices keep their state in STOP_COPY until the destination has said that it runs.
+    - The machine ends in `postmigrate` with its devices stopped if the destination said that it runs, and otherwise
+      in the state that it had when it was stopped, with its devices RUNNING; devices that are lost aside.
+    - Devices keep their state in STOP_COPY until the destination has said that it runs; a source that cannot know
+      stays stopped, and says so. With `takeover="qemu"` it asks nobody, as QEMU does.
+    - Nothing is known of the destination but what it says over the connection.
 
     Lives in a thread of its own; what it found out is read after that thread has ended.
     """
 
     def __init__(
-        self, machine: Machine, channel: Channel, control: Control, destination: Destination, *, pause: bool
+        self,
+        machine: Machine,
+        channel: Channel,
+        control: Control,
+        *,
+        pause: bool,
+        takeover: Takeover,
+        answer_timeout_s: float | None,
     ) -> None:
         self._machine = machine
         self._channel = channel
         self._control = control
-        self._destination = destination
-        self._pause = pause
+        self._confirmed = takeover == "confirmed"
+        self._answer_timeout_s = answer_timeout_s
         self._writer = StreamWriter(channel)
-        self._run_state_before = machine.run_state
-        self._stopped = False
+        self.switchover = Switchover(machine, self._writer, control, pause=pause)
         self.precopy_rounds = 0
-        self.stop_told_ns: int | None = None
-        self.saving_ns: int | None = None
+
+    @property
+    def noted(self) -> NotedState | None:
+        """The run state that the machine had when it was stopped; None if it was not."""
+        return self.switchover.noted
 
     @property
     def bytes_sent(self) -> int:
-        """How many bytes of stream were sent."""
+        """How many bytes of stream were sent, or are stood for in it."""
         return self._writer.bytes_sent
 
     @property
     def stream_sha256(self) -> str:
-        """SHA-256 of these bytes."""
+        """The same for the same stream: SHA-256 of its checksums."""
         return self._writer.sha256
 
     def run(self) -> None:
@@ -56,18 +70,12 @@ class Source:
             self._setup()
             self._control.advance(MigrationStatus.ACTIVE)
             self._precopy()
-            with self._machine.big_lock:
-                self._stop()
-                if self._pause:
-                    self._wait_for_continue()
-                self._control.advance(MigrationStatus.DEVICE)
-                self.saving_ns = self._machine.clock.now()
-                self._save()
-            self._await_takeover()
+            self.switchover.carry_out(confirmed=self._confirmed)
+            if self._confirmed:
+                self._await_takeover()
+            self._complete()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the machine has to come back
             self._fail(error)
-        else:
-            self._complete()
         finally:
             self._channel.close()
             self._machine.end_attempt()
@@ -76,134 +84,108 @@ class Source:
         machine = self._machine
         self._control.advance(MigrationStatus.SETUP)
         with machine.big_lock:
-            self._notify(MigrationEvent.SETUP)
-            self._run_state_before = machine.run_state
-            self._writer.header(Header(machine.run_state, machine.was_suspended))
+            tell_all(machine, MigrationEvent.SETUP, self._control.keep_error)
+            self._writer.header()
             for index, migratable in enumerate(machine.migratables):
                 self._control.check()
                 self._writer.section(index, migratable, migratable.save_setup)
-        reply = receive_reply(self._channel)
-        if reply.kind is not ReplyKind.READY:
-            raise MigrationFailedError(f"the destination failed: {reply.text}")
 
     def _precopy(self) -> None:
-        """Send what devices can give while the machine runs, until there is nothing left or it never ends."""
+        """
+        Make passes, each of all that is pending when it begins, until nothing is.
+
+        Not limited in number: what was left would be paid for while nobody is served.
+        """
         machine = self._machine
-        while self.precopy_rounds < MAX_PRECOPY_ROUNDS:
-            dirty = [(i, each) for i, each in enumerate(machine.migratables) if each.pending()]
-            if not dirty:
+        exact_queries = 1  # QEMU's first is made in the set-up
+        while True:
+            pending = [each.pending() for each in machine.migratables]
+            if not any(pending):
+                exact_queries += 1
+                machine.announce("MIGRATION_PASS", **{"pass": exact_queries})
+                pending = [each.pending() for each in machine.migratables]
+            if not any(pending) or not self._pass(pending):
                 break
             self.precopy_rounds += 1
-            for index, migratable in dirty:
+        machine.emit("migration_thread_low_pending", pending=sum(pending))
+
+    def _pass(self, pending: list[int]) -> int:
+        """Send that much of each; gives how much there was, 0 where devices have nothing for now after all."""
+        total = 0
+        for index, migratable in enumerate(self._machine.migratables):
+            sent = 0
+            while sent < pending[index]:
                 self._control.check()
-                self._writer.section(index, migratable, migratable.save_iterate)
-        machine.emit("migration_thread_low_pending", pending=sum(each.pending() for each in machine.migratables))
-
-    def _stop(self) -> None:
-        machine = self._machine
-        self._control.check()
-        self._checkpoint("src-downtime-start")
-        self.stop_told_ns = machine.clock.now()
-        self._stopped = True
-        result = machine.force_stop(RunState.FINISH_MIGRATE)
-        self._checkpoint("src-vm-stopped")
-        machine.emit("migration_completion_vm_stop", ret=result)
-        if result < 0:
-            raise MigrationFailedError(f"a handler refused to stop: the machine's stop returned {result}")
-
-    def _wait_for_continue(self) -> None:
-        """Let go of the big lock until somebody continues or cancels."""
-        self._control.advance(MigrationStatus.PRE_SWITCHOVER)
-        self._machine.big_lock.release()
-        try:
-            self._control.wait_for_continue()
-        finally:
-            self._machine.big_lock.acquire()
-
-    def _save(self) -> None:
-        if self._control.error is not None:
-            raise self._control.error
-        migratables = self._machine.migratables
-        for index, migratable in enumerate(migratables):
-            self._control.check()
-            self._writer.section(index, migratable, migratable.save_complete)
-        self._checkpoint("src-iterable-saved")
-        for index, migratable in enumerate(migratables):
-            self._writer.section(index, migratable, migratable.save_state)
-        self._checkpoint("src-non-iterable-saved")
-        self._control.commit()
-        self._writer.end()
-        self._checkpoint("src-downtime-end")
+                some = self._writer.section(index, migratable, migratable.save_iterate)
+                if not some:
+                    break
+                sent += some
+            total += sent
+        return total
 
     def _await_takeover(self) -> None:
-        """Wait until the destination runs, or has said or shown that it never will."""
+        """Wait until the destination says that it runs, or that it never will."""
         try:
-            reply = receive_reply(self._channel)
-        except BaseException:
-            self._channel.abort()
-            self._control.join_destination()
-            if self._destination.status is MigrationStatus.COMPLETED:
-                return  # it runs, whatever has happened to its answer
-            raise
-        if reply.kind is not ReplyKind.RUNNING:
-            raise self._destination.failure()
+            answer = await_answer(self._channel, self._writer.checksum, timeout_s=self._answer_timeout_s)
+        except (StreamError, TimeoutError, ChannelClosedError) as error:
+            raise TakeoverUnknownError(
+                f"{error}; only the destination knows whether it runs: ask it, and start this machine if it does not"
+            ) from error
+        if answer.kind is not AnswerKind.RUNNING:
+            raise MigrationFailedError(f"the destination failed: {answer.text}")
 
     def _complete(self) -> None:
-        """Finish. The destination runs, so nothing that goes wrong here may bring this machine back."""
+        """Finish. The destination may run, so nothing that goes wrong from here on brings this machine back."""
         machine = self._machine
-        self._insist(lambda: self._control.advance(MigrationStatus.COMPLETED))
         with machine.big_lock:
+            self._control.advance(MigrationStatus.COMPLETED)  # unless somebody has cancelled, which "qemu" lets him
             self._insist(lambda: machine.set_run_state(RunState.POSTMIGRATE))
             for migratable in machine.migratables:
                 self._insist(migratable.save_cleanup)
-            self._insist(lambda: self._notify(MigrationEvent.DONE))
+            self._insist(lambda: tell_all(machine, MigrationEvent.DONE, self._control.keep_error))
 
     def _insist(self, step: Callable[[], object]) -> None:
         try:
             step()
         except BaseException as error:  # noqa: BLE001 - logged; the next steps have to be made all the same
             _log.error("finishing failed in part", machine=self._machine.name, error=repr(error))
+            self._control.raised.keep_what_fails_a_test(error)
 
     def _fail(self, error: BaseException) -> None:
-        """Bring the machine back to what it was."""
+        """Bring the machine back to what it was, unless the destination may be running."""
         machine = self._machine
-        if isinstance(error, (ChannelClosedError, StreamError)):
-            error = self._reason_of_cut(error)
+        self._control.raised.keep_what_fails_a_test(error)
+        if self._control.status is MigrationStatus.SETUP:
+            self._control.take(MigrationStatus.ACTIVE)  # which QEMU says of every migration that fails
         cancelled = self._control.fail(error)
-        if not cancelled:
-            _log.error("migration failed, the source goes back", machine=machine.name, error=str(error))
-        self._channel.abort()
-        with machine.big_lock:
-            self._notify(MigrationEvent.FAILED)
-            if self._stopped:
-                try:
-                    if self._run_state_before.live:
-                        machine.resume()
-                    else:
-                        machine.set_run_state(self._run_state_before)
-                except BaseException as second:  # noqa: BLE001 - handlers raised; the machine is back all the same
-                    _log.error("going back failed in part", machine=machine.name, error=str(second))
+        self._channel.end()
+        if isinstance(error, TakeoverUnknownError):
+            self._channel.abort()
+            self._stay()
+        else:
+            with machine.big_lock:
+                for second in go_back(machine, self.noted, self._control.keep_error):
+                    self._control.raised.keep_what_fails_a_test(second)
                     error.add_note(f"while the source went back: {second!r}")
-        self._control.advance(MigrationStatus.CANCELLED if cancelled else MigrationStatus.FAILED)
+        if not cancelled:
+            self._look_behind(error)
+            _log.error("migration failed", machine=machine.name, error=str(self._control.error))
+        self._control.take(MigrationStatus.CANCELLED if cancelled else MigrationStatus.FAILED)
 
-    def _reason_of_cut(self, error: BaseException) -> BaseException:
-        """Look behind a connection that was cut: mostly the destination did it, and its own error says more."""
-        if self._control.cancelled:
-            return error
-        self._channel.abort()
-        self._control.join_destination()
-        return self._destination.failure() if self._destination.error is not None else error
+    def _stay(self) -> None:
+        """Stay stopped, with the devices' states kept; `start()` can bring the machine back."""
+        with self._machine.big_lock:
+            if self._machine.run_state is RunState.FINISH_MIGRATE:
+                self._insist(lambda: self._machine.set_run_state(RunState.POSTMIGRATE))
 
-    def _notify(self, event: MigrationEvent) -> None:
-        """Tell all that migrates; of a failure, the last registered first."""
-        machine = self._machine
-        machine.emit("migration_call_notifiers", type=int(event))
-        order = machine.migratables
-        for migratable in reversed(order) if event is MigrationEvent.FAILED else order:
-            migratable.notify(event)
-
-    def _checkpoint(self, name: str) -> None:
-        self._machine.emit("vmstate_downtime_checkpoint", checkpoint=name)
+    def _look_behind(self, error: BaseException) -> None:
+        """Ask why a connection was cut: mostly the destination did it, and its own error says more."""
+        if isinstance(error, ChannelClosedError):
+            words = last_words(self._channel, timeout_s=_LAST_WORDS_S)
+            if words is not None:
+                reason = MigrationFailedError(f"the destination failed: {words}")
+                reason.__cause__ = error
+                self._control.replace_error(error, reason)
 
 
 _log = get_logger("vfio_migration.live.source")

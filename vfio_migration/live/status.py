@@ -21,8 +21,3 @@ class MigrationStatus(StrEnum):
     def over(self) -> bool:
         """Whether nothing more will happen."""
         return self in (MigrationStatus.COMPLETED, MigrationStatus.CANCELLED, MigrationStatus.FAILED)
-
-    @property
-    def announced(self) -> bool:
-        """Whether the monitor announces it; `failing` is only traced."""
-        return self is not MigrationStatus.FAILING

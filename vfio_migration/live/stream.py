@@ -1,16 +1,17 @@
 """
 The migration stream: a header, sections with a device's state each, and an end, all under checksums.
 
-The format is this project's own, version 1; numbers are big-endian:
+The format is this project's own, version 2; numbers are big-endian:
 
-    header    8 bytes "VSWMIGR1"; then the run state that the source had before the stop, as a length
-              byte and ASCII; a byte that is 1 if the source goes back to `suspended` when started, else 0
+    header    8 bytes "VSWMIGR2"
     section   byte 1; index of the device, 4 bytes; its id, as 2 bytes of length and UTF-8; the device's
               part, which says itself where it ends (see `vfio_migration.registered` for QEMU's markers)
+    run state byte 2, once, after the source has stopped: the run state that it had then, as a length byte and
+              ASCII; a byte that is 1 if it goes back to `suspended` when started, else 0
     end       byte 0; the number of sections, 8 bytes
 
-Header, each section and the end are each followed by 4 bytes of CRC-32 over all bytes of the stream before
-them, so nothing can be altered, left out or put elsewhere without being seen where it happens.
+Header, each section, the run state and the end are each followed by 4 bytes of CRC-32 over all bytes of the stream
+before them, so nothing can be altered, left out or put elsewhere without being seen where it happens.
 """
 
 import hashlib
@@ -18,22 +19,25 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from vfio_migration.errors import StreamError
 from vmstate import Channel, ChannelClosedError, Migratable, RunState
 
-_MAGIC = b"VSWMIGR1"
-_SECTION, _END = 1, 0
+T = TypeVar("T")
+
+_MAGIC = b"VSWMIGR2"
+_END, _SECTION, _RUN_STATE = 0, 1, 2
 _INDEX = struct.Struct(">BIH")  # kind, index, length of the id
 _COUNT = struct.Struct(">BQ")  # kind, number of sections
 _CHECKSUM = struct.Struct(">I")
-_MAX_ID = 1024
+_MAX_ID = 255
 _FLUSH_SIZE = 16 * 1024
 
 
 @dataclass(frozen=True)
-class Header:
-    """What the destination learns first."""
+class NotedState:
+    """The run state that the source's machine had when it was stopped (QEMU's `migration_stop_vm`)."""
 
     run_state: RunState
     was_suspended: bool
@@ -76,18 +80,29 @@ class StreamWriter:
         """Count so many bytes as sent of which something stands in the stream."""
         self.bytes_sent += size
 
-    def header(self, header: Header) -> None:
+    @property
+    def checksum(self) -> int:
+        """The checksum over all bytes so far."""
+        return self._checksum
+
+    def header(self) -> None:
         """Begin the stream."""
-        state = header.run_state.encode("ascii")
-        self.write(_MAGIC + bytes([len(state)]) + state + bytes([header.was_suspended]))
+        self.write(_MAGIC)
         self._seal()
 
-    def section(self, index: int, migratable: Migratable, save: Callable[["StreamWriter"], None]) -> None:
-        """Write a section of this device; `save` writes its part."""
+    def section(self, index: int, migratable: Migratable, save: Callable[["StreamWriter"], T]) -> T:
+        """Write a section of this device; `save` writes its part, and what it returns is returned."""
         name = migratable.id.encode()
         self.write(_INDEX.pack(_SECTION, index, len(name)) + name)
-        save(self)
+        result = save(self)
         self._sections += 1
+        self._seal()
+        return result
+
+    def run_state(self, noted: NotedState) -> None:
+        """Write the run state."""
+        state = noted.run_state.encode("ascii")
+        self.write(bytes([_RUN_STATE, len(state)]) + state + bytes([noted.was_suspended]))
         self._seal()
 
     def end(self) -> None:
@@ -161,29 +176,33 @@ class StreamReader:
             raise self._error(f"the stream ends here, {missing} more bytes were expected")
         return data
 
-    def header(self) -> Header:
+    @property
+    def checksum(self) -> int:
+        """The checksum over all bytes so far."""
+        return self._checksum
+
+    def header(self) -> None:
         """Read the beginning of the stream."""
         magic = self.read(len(_MAGIC))
         if magic != _MAGIC:
-            raise self._error(f"expected a migration stream of version 1, which begins {_MAGIC!r}, got {magic!r}")
-        state = self.read(self.read(1)[0])
-        was_suspended = self.read(1)[0]
+            raise self._error(f"expected a migration stream of version 2, which begins {_MAGIC!r}, got {magic!r}")
         self._check_seal()
-        try:
-            return Header(RunState(state.decode("ascii")), was_suspended == 1)
-        except ValueError:
-            raise self._error(f"{state!r} is no run state") from None
 
-    def load_sections(self, migratables: tuple[Migratable, ...]) -> None:
-        """Read all sections up to the end of the stream, each loaded by the device that it names."""
+    def load_sections(self, migratables: tuple[Migratable, ...]) -> NotedState:
+        """Read all sections up to the end of the stream, each loaded by what it names; gives the run state."""
+        noted: NotedState | None = None
         by_id = {migratable.id: migratable for migratable in migratables}
         while True:
             self._where = "between devices"
             kind = self.read(1)[0]
-            if kind == _END:
-                return self._end()
-            if kind != _SECTION:
-                raise self._error(f"expected a section (1) or the end (0), got {kind}")
+            if kind == _END and noted is not None:
+                self._end()
+                return noted
+            if kind == _RUN_STATE and noted is None:
+                noted = self._run_state()
+                continue
+            if kind != _SECTION or noted is not None:
+                raise self._error(f"expected sections (1), then the run state (2) and the end (0), got {kind}")
             _, index, length = _INDEX.unpack(bytes([kind]) + self.read(_INDEX.size - 1))
             if length > _MAX_ID:
                 raise self._error(f"an id of {length} bytes; at most {_MAX_ID} are allowed")
@@ -198,6 +217,16 @@ class StreamReader:
             migratable.load(self)
             self._sections += 1
             self._check_seal()
+
+    def _run_state(self) -> NotedState:
+        self._where = "run state"
+        state = self.read(self.read(1)[0])
+        was_suspended = self.read(1)[0]
+        self._check_seal()
+        try:
+            return NotedState(RunState(state.decode("ascii")), was_suspended == 1)
+        except ValueError:
+            raise self._error(f"{state!r} is no run state") from None
 
     def _end(self) -> None:
         (count,) = struct.unpack(">Q", self.read(8))

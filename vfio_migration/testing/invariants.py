@@ -1,17 +1,22 @@
 """What holds after every migration, whatever happened; and how to look at what it needs."""
 
+import os
 import re
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from vfio_migration.changes import NAMES
 from vfio_migration.device import DeviceState, MockDevice
-from vfio_migration.live import MigrationReport
+from vfio_migration.errors import TakeoverUnknownError
+from vfio_migration.live import MigrationReport, reachable
 from vfio_migration.registered import VFIOMigration
 from vmstate import Machine, MonitorEvent, RunState
 
+_DESCRIPTOR_FOLDERS = (Path("/proc/self/fd"), Path("/dev/fd"))
+_MOST_DESCRIPTORS = 4096
 THREAD_NAMES = (*(f"{name} *" for name in NAMES.values()), "mig/*")
 
 
@@ -20,9 +25,11 @@ class InvariantViolationError(AssertionError):
 
 
 _STATUSES = re.compile(
-    r"setup( active( pre-switchover)?( device)?)?( completed| failed| cancelling cancelled)|"
-    r"setup( active( pre-switchover)?( device)?)? cancelling cancelled"
+    r"(setup( active( pre-switchover)?( device)?)? )?cancelling cancelled|"
+    r"setup active( pre-switchover)?( device)? failing failed|"
+    r"setup active( pre-switchover)? device completed"
 )
+_STEERED = ("STOP", "RESUME", "RESET", "SHUTDOWN")  # by somebody else, as long as the migration has not stopped it
 
 
 @dataclass
@@ -31,9 +38,10 @@ class Invariants:
     Watches a pair of machines from before a migration; `check` afterwards says what does not hold.
 
     The invariants: no thread of ours alive but those given up; no file descriptor more than before; the source back
-    in the state that it had with every device RUNNING, or completed with every device STOP, or the lost devices
-    named; the destination running with the source's state, or never started, or stopped again; the statuses in an
-    order that QEMU allows.
+    in the state that it had when it was stopped with every device RUNNING, or completed with every device STOP, or the
+    lost devices named; the destination running with the source's state, or never started, or stopped again; the
+    statuses in an order that QEMU allows. A source that cannot know whether the destination runs is stopped. With
+    `takeover="qemu"` both may run, or a device be reset on the destination, as with QEMU.
     """
 
     source: Machine
@@ -43,11 +51,13 @@ class Invariants:
 
     def __post_init__(self) -> None:
         self._state = self.source.run_state
+        self._steered = False
         self._threads = set(threading.enumerate())
         self._descriptors = count_descriptors()
         self._subscription = self.source.monitor.subscribe(self._note)
 
     def _note(self, event: MonitorEvent) -> None:
+        self._steered |= event.name in _STEERED
         if event.name == "MIGRATION":
             self._statuses.append(str(event.data["status"]))
             if event.data["status"] == "completed":  # before the clean-up, which may have to reset a device
@@ -85,28 +95,47 @@ class Invariants:
         return wrong
 
     def _of_source(self, report: MigrationReport) -> list[str]:
-        expected = RunState.POSTMIGRATE if report.completed else self._state
         wrong = []
+        unknown = isinstance(report.error, TakeoverUnknownError)
+        expected = RunState.POSTMIGRATE if report.completed or unknown else self._expected(report)
         if self.source.run_state is not expected:
             wrong.append(f"the source is '{self.source.run_state}', not '{expected}'")
+        if unknown:
+            return wrong  # with its devices as they were
         device_state = DeviceState.STOP if report.completed else DeviceState.RUNNING
         for device in devices_of(self.source):
             if device.id in report.lost_devices:
                 continue
-            if not report.completed and not self._state.live and device.device_state is DeviceState.STOP:
-                continue  # the migration ended before anything was changed
+            if report.noted_state is None and not self.source.run_state.live:
+                continue  # the migration ended before anything was changed; its devices are where they were
             if device.device_state is not device_state:
                 wrong.append(f"device {device.id!r} of the source is {device.device_state.name}")
             elif (own := device.vfio_device.backend.state) is not device_state:
                 wrong.append(f"the backend of device {device.id!r} of the source says that it is {own.name}")
         return wrong
 
+    def _expected(self, report: MigrationReport) -> RunState:
+        """Give the state that a source comes back to."""
+        now = self.source.run_state
+        if now is RunState.SHUTDOWN:
+            return now
+        if report.noted_state is None:
+            return now if self._steered and now is not RunState.FINISH_MIGRATE else self._state
+        return reachable(RunState.FINISH_MIGRATE, report.noted_state)
+
     def _of_destination(self, report: MigrationReport) -> list[str]:
         destination = self.destination
+        if report.takeover == "qemu" or isinstance(report.error, TakeoverUnknownError):
+            return []
         if not report.completed:
             return [f"the destination is '{destination.run_state}' too"] if destination.run_state.live else []
         wrong = []
-        if self._state.live and destination.autostart and not destination.run_state.live:
+        if (
+            report.noted_state is not None
+            and report.noted_state.live
+            and destination.autostart
+            and not destination.run_state.live
+        ):
             wrong.append(f"the destination is '{destination.run_state}', and so nobody runs")
         if destination.run_state.live:
             for device in devices_of(destination):
@@ -136,6 +165,23 @@ def our_threads() -> list[threading.Thread]:
 
 
 def count_descriptors() -> int:
-    """Count the file descriptors of this process; 0 where the system does not say."""
-    folder = Path("/proc/self/fd")
-    return sum(1 for _ in folder.iterdir()) if folder.is_dir() else 0
+    """Count the file descriptors of this process; where no folder lists them, those below a limit of 4096 at most."""
+    for folder in _DESCRIPTOR_FOLDERS:
+        with suppress(OSError):
+            return sum(1 for _ in folder.iterdir())
+    return sum(1 for descriptor in range(_limit()) if _is_open(descriptor))
+
+
+def _limit() -> int:
+    """How far to look: descriptors are given from the lowest, and the system's own limit may be in the millions."""
+    with suppress(AttributeError, ValueError, OSError):  # where the system has no such limit, or does not say
+        return min(max(0, os.sysconf("SC_OPEN_MAX")) or _MOST_DESCRIPTORS, _MOST_DESCRIPTORS)
+    return _MOST_DESCRIPTORS
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True

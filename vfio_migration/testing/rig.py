@@ -35,6 +35,7 @@ class MachineRig:
     A machine that is traced and listened to, and what is attached to it; a context manager that closes it.
 
     `mocks` and `devices` are by id, `announced` is what its monitor announced. It runs unless told otherwise.
+    `parallel` and `threads` are those of all devices that are not told otherwise.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class MachineRig:
         clock: Clock | None = None,
         recorder: Recorder | None = None,
         run_state: RunState = RunState.RUNNING,
+        parallel: bool = True,
+        threads: str = DEFAULT_THREADS,
     ) -> None:
         self.clock: Clock = VirtualClock() if clock is None else clock
         self.recorder = Recorder() if recorder is None else recorder
@@ -52,6 +55,8 @@ class MachineRig:
         self.devices: dict[str, VFIOMigration] = {}
         self.announced: list[MonitorEvent] = []
         self.machine.monitor.subscribe(self.announced.append)
+        self._parallel = parallel
+        self._threads = threads
         self._buses: list[Bus] = []
 
     @property
@@ -63,6 +68,11 @@ class MachineRig:
     def device_states(self) -> dict[str, DeviceState]:
         """The states of all devices, by id."""
         return {id_: device.device_state for id_, device in self.devices.items()}
+
+    @property
+    def state_hashes(self) -> dict[str, str]:
+        """The hashes of the mocks' states, by id: equal on both sides after a migration."""
+        return {id_: mock.state_hash for id_, mock in self.mocks.items()}
 
     def bus(self, depth: int) -> Bus:
         """Give the bus on which devices have this depth (1 or more)."""
@@ -81,36 +91,50 @@ class MachineRig:
         latency: float | Mapping[str, float] | Mapping[tuple[DeviceState, DeviceState], float] = 0.0,
         fail: Fault | Sequence[Fault] = (),
         stall: Fault | Sequence[Fault] = (),
-        parallel: bool = True,
+        parallel: bool | None = None,
         events: bool = False,
-        threads: str = DEFAULT_THREADS,
+        threads: str | None = None,
         watchdog: Watchdog | None = None,
-        backend: Callable[[], DeviceBackend] | None = None,
+        backend: DeviceBackend | Callable[[], DeviceBackend] | None = None,
         **mock: Any,
     ) -> VFIOMigration:
         """
         Attach a VFIO device whose arcs take `latency` (seconds); arcs in `fail` fail once, in `stall` stall once.
 
         A latency for each arc is written `{"PRE_COPY_P2P -> STOP_COPY": 0.08}`. What else is given goes to
-        `MockDevice`; the device itself is `mocks[id]`, where any fault can be arranged. With `backend`, which makes
+        `MockDevice`; the device itself is `mocks[id]`, where any fault can be arranged. With `backend`, or what makes
         one, a device of your own is attached instead; it has none of these options.
         """
         if backend is None:
-            made = self.mocks[id] = MockDevice(latency=_latency(latency), **mock)
-            for arc in _arcs(fail):
-                made.fail(*arc)
-            for arc in _arcs(stall):
-                made.stall(*arc)
-            driven: DeviceBackend = made
+            driven: DeviceBackend = _faulty(MockDevice(latency=_latency(latency), **mock), fail, stall)
         elif latency or fail or stall or mock:
             raise TypeError(f"device {id!r} has a backend of its own: latency, faults and sizes are those of a mock")
         else:
-            driven = backend()
+            driven = backend() if callable(backend) else backend
         device = VFIODevice(
-            Device(id, self.bus(depth)), driven, migration_parallel_states=parallel, migration_events=events
+            Device(id, self.bus(depth)),
+            driven,
+            migration_parallel_states=self._parallel if parallel is None else parallel,
+            migration_events=events,
         )
-        self.devices[id] = VFIOMigration(self.machine, device, threads=threads, watchdog=watchdog)
-        return self.devices[id]
+        migration = VFIOMigration(self.machine, device, threads=threads or self._threads, watchdog=watchdog)
+        self.devices[id] = migration
+        if isinstance(driven, MockDevice):
+            self.mocks[id] = driven
+        return migration
+
+    def remove_device(self, id: str) -> None:  # noqa: A002
+        """
+        Take a device away, also one that is lost or stalls: what it does later counts for nothing.
+
+        Raises:
+            DeviceBusyError: it changes its state, or its machine migrates.
+
+        """
+        self.devices[id].close()
+        del self.devices[id]
+        if mock := self.mocks.pop(id, None):
+            mock.release()
 
     def add_handler(
         self,
@@ -163,12 +187,22 @@ class MachineRig:
 class PairRig:
     """A source that runs and a destination with the same devices, one clock and one recorder; a context manager."""
 
-    def __init__(self, *, clock: Clock | None = None, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        recorder: Recorder | None = None,
+        run_state: RunState = RunState.RUNNING,
+        parallel: bool = True,
+        threads: str = DEFAULT_THREADS,
+    ) -> None:
         self.clock: Clock = VirtualClock() if clock is None else clock
         self.recorder = Recorder() if recorder is None else recorder
-        self.source = MachineRig("source", clock=self.clock, recorder=self.recorder)
-        self.destination = MachineRig(
-            "destination", clock=self.clock, recorder=self.recorder, run_state=RunState.PRELAUNCH
+        self.source, self.destination = (
+            MachineRig(
+                name, clock=self.clock, recorder=self.recorder, run_state=state, parallel=parallel, threads=threads
+            )
+            for name, state in (("source", run_state), ("destination", RunState.PRELAUNCH))
         )
 
     @property
@@ -186,32 +220,39 @@ class PairRig:
             for rig in (self.source, self.destination):
                 rig.add_device(id, **options)
             return
-        seed = options.pop("seed", 1)
-        fail, stall = _arcs(options.pop("fail", ())), _arcs(options.pop("stall", ()))
+        seed = options.pop("seed", 1 + 2 * len(self.source.devices))
+        faults = {kind: _texts(options.pop(kind, ())) for kind in ("fail", "stall")}
         for number, rig in enumerate((self.source, self.destination)):
-            rig.add_device(id, seed=seed + number, **options)
-            for arc in fail:
-                if _is_of_destination(arc) == (rig is self.destination):
-                    rig.mocks[id].fail(*arc)
-            for arc in stall:
-                if _is_of_destination(arc) == (rig is self.destination):
-                    rig.mocks[id].stall(*arc)
+            own: dict[str, Any] = {
+                kind: [arc for arc in arcs if _is_of_destination(arc) == (rig is self.destination)]
+                for kind, arcs in faults.items()
+            }
+            rig.add_device(id, seed=seed + number, **own, **options)
+
+    def remove_device(self, id: str) -> None:  # noqa: A002
+        """Take a device away from both machines, as `MachineRig.remove_device`."""
+        for rig in (self.source, self.destination):
+            rig.remove_device(id)
 
     def add_handler(self, name: str, **options: Any) -> None:
         """Add the same handler to both machines, as `MachineRig.add_handler`."""
         for rig in (self.source, self.destination):
             rig.add_handler(name, **options)
 
-    def migrate(self, *, check: bool = True, **options: Any) -> MigrationReport:
+    def migrate(self, *, check: bool = True, back: bool = False, **options: Any) -> MigrationReport:
         """
         Migrate the source into the destination, as `vfio_migration.migrate`; see that the invariants hold then.
+
+        `back`: migrate the destination into the source, once it has the machine.
 
         Raises:
             InvariantViolationError: they do not; `check=False` leaves that out.
 
         """
-        invariants = Invariants(self.source.machine, self.destination.machine)
-        report = migrate(self.source.machine, self.destination.machine, **options)
+        machines = self.source.machine, self.destination.machine
+        source, destination = machines[::-1] if back else machines
+        invariants = Invariants(source, destination)
+        report = migrate(source, destination, **options)
         if check:
             given_up = len(report.lost_devices) + len(report.destination_lost_devices)
             invariants.check(report, given_up=given_up)
@@ -240,13 +281,25 @@ _OF_DESTINATION = (
 )
 
 
-def _is_of_destination(arc: _Arc) -> bool:
+def _is_of_destination(fault: Fault) -> bool:
     """Whether the destination walks this arc when it takes a migration over, and the source of it does not."""
-    return arc in _OF_DESTINATION
+    return _arc(fault) in _OF_DESTINATION
 
 
-def _arcs(faults: Fault | Sequence[Fault]) -> list[_Arc]:
-    return [parse_arc(text, DeviceState) for text in ([faults] if isinstance(faults, str) else faults)]
+def _faulty(mock: MockDevice, fail: Fault | Sequence[Fault], stall: Fault | Sequence[Fault]) -> MockDevice:
+    for arc in _texts(fail):
+        mock.fail(*_arc(arc))
+    for arc in _texts(stall):
+        mock.stall(*_arc(arc))
+    return mock
+
+
+def _texts(faults: Fault | Sequence[Fault]) -> Sequence[Fault]:
+    return [faults] if isinstance(faults, str) else faults
+
+
+def _arc(text: Fault) -> _Arc:
+    return parse_arc(text, DeviceState)
 
 
 def _latency(latency: float | Mapping[str, float] | Mapping[_Arc, float]) -> float | dict[_Arc, float]:

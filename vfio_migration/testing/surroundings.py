@@ -28,7 +28,8 @@ class ScarceThreads:
     """
     A clock around another that refuses to start some threads, as a system does that has no more of them.
 
-    Give it to both machines. Refuses the next `times` threads whose name matches a shell pattern; None: all.
+    Give it to both machines. Refuses the next `times` threads whose name matches a shell pattern; None: all. `refuse`
+    tells it anew.
     """
 
     def __init__(self, clock: Clock, *, pattern: str = "vfio_vmstate_change*", times: int | None = None) -> None:
@@ -36,6 +37,12 @@ class ScarceThreads:
         self._pattern = pattern
         self._lock = threading.Lock()
         self._times = times  # guarded by _lock
+
+    def refuse(self, times: int | None = None, *, pattern: str | None = None) -> None:
+        """From now on refuse so many threads, or all; 0: none. A `pattern` takes the place of the former one."""
+        with self._lock:
+            self._times = times
+            self._pattern = self._pattern if pattern is None else pattern
 
     def now(self) -> int:
         """As the clock."""
@@ -112,11 +119,8 @@ def destination_gone_at(size: int) -> tuple[socket.socket, socket.socket]:
     """Make `migrate(..., sockets=...)` of a destination that dies, answering nothing, when it has `size` bytes."""
     source, destination = _cut_pair()
     destination.allowed_to_receive = size
-    destination.allowed_to_send = _READY_REPLY
+    destination.allowed_to_send = 0
     return source, destination
-
-
-_READY_REPLY = 5  # bytes: what the destination says before the stream begins
 
 
 def _cut_pair() -> tuple[_CutSocket, _CutSocket]:

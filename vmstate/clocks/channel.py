@@ -74,11 +74,12 @@ class Channel:
             if room <= 0:
                 way.writable.wait()
 
-    def receive(self, size: int) -> bytes:
+    def receive(self, size: int, timeout: float | None = None) -> bytes:
         """
         Receive between 1 and `size` bytes, waiting for them; b"" if the other end is closed.
 
         Raises:
+            TimeoutError: nothing came for `timeout` seconds (None: no limit).
             ChannelClosedError: this end is closed.
             OSError: the socket fails.
 
@@ -99,7 +100,8 @@ class Channel:
                     way.in_flight -= len(data)
                 way.writable.set()
                 return data
-            way.readable.wait()
+            if not way.readable.wait(timeout):
+                raise TimeoutError(f"nothing was received for {timeout:g} s")
 
     def end(self) -> None:
         """Send nothing more: the other side reads what is on its way, then sees the end."""

@@ -34,6 +34,11 @@ def seconds_to_ns(seconds: float) -> int:
     return round(nanoseconds) if math.isfinite(nanoseconds) else int(seconds) * NS_PER_SECOND
 
 
+def finite_or_none(seconds: float | None) -> float | None:
+    """Give a limit in seconds, None if there is none: `math.inf` and None both say never."""
+    return None if seconds == math.inf else seconds
+
+
 class Lock(Protocol):
     """A lock without an owner: whoever likes may release it, as with `threading.Lock`."""
 
@@ -137,7 +142,7 @@ class RealClock:
         Until Python 3.13, a join that Ctrl-C interrupts takes the thread for one that has ended (bpo-45274): who
         goes on waiting after that has to know by other means when the thread is done.
         """
-        thread.join(timeout)
+        thread.join(finite_or_none(timeout))
         return not thread.is_alive()
 
     def give_way(self) -> None:
@@ -154,12 +159,17 @@ class RealClock:
         return threading.Lock()
 
     def event(self, name: str, *, outside: bool = False) -> Event:
-        """Make a plain event of `threading`."""
-        return threading.Event()
+        """Make an event of `threading`."""
+        return _RealEvent()
 
     def taking_part(self) -> AbstractContextManager[None]:
         """Do nothing: the system schedules every thread anyway."""
         return _NOTHING
+
+
+class _RealEvent(threading.Event):
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(finite_or_none(timeout))
 
 
 _yield: Callable[[], None] = getattr(os, "sched_yield", partial(time.sleep, 0))  # which not every system has

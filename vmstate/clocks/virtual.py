@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
 from vmstate.clocks._threads import start
-from vmstate.clocks.clock import Event, Lock, seconds_to_ns
+from vmstate.clocks.clock import Event, Lock, finite_or_none, seconds_to_ns
 from vmstate.clocks.policy import InOrder, Policy
 from vmstate.errors import ClockError
 
@@ -81,16 +81,20 @@ class _Task:
 _Queue = OrderedDict[_Task, None]
 
 
+_HEARD_WITHIN_S = 0.5  # how long Ctrl-C may go unheard at most
+
+
 class VirtualClock:
     """
     The clock to pass as `Machine(clock=...)`, the same one to all machines that have to do with one another.
 
-    `stall_limit_s` is how long, in real seconds, a thread may block outside the clock while others wait.
-    `policy` decides who goes next.
+    `stall_limit_s` is how long, in real seconds, a thread may block outside the clock while others wait (None, or
+    `math.inf`: for ever). `policy` decides who goes next.
     """
 
-    def __init__(self, *, stall_limit_s: float = 30.0, policy: Policy | None = None) -> None:
-        self._stall_limit_s = stall_limit_s
+    def __init__(self, *, stall_limit_s: float | None = 30.0, policy: Policy | None = None) -> None:
+        limit_s = finite_or_none(stall_limit_s)
+        self._stall_limit_s = _NEVER_S if limit_s is None else limit_s
         self._policy: Policy = policy or InOrder()
         self._local = threading.local()  # .task: the calling thread's, while it takes part
         self._mutex = threading.Lock()  # guards all below, and all tasks; held for moments only
@@ -149,7 +153,7 @@ class VirtualClock:
 
     def join(self, thread: threading.Thread, timeout: float | None = None) -> bool:
         """Wait for the end of a thread, in virtual time."""
-        limit = None if timeout is None else seconds_to_ns(timeout)
+        limit = _limit_ns(timeout)
         with self.taking_part():
             with self._mutex:
                 task = self._threads.get(thread)
@@ -258,9 +262,11 @@ class VirtualClock:
         """Wait for the baton; raises what the clock, or a Ctrl-C, had to say meanwhile."""
         interrupt: BaseException | None = None
         patience_s = self._stall_limit_s
+        # A signal that comes when the interpreter has just begun to wait does not end that wait, but is heard after it.
+        longest_s = _HEARD_WITHIN_S if threading.current_thread() is threading.main_thread() else patience_s
         while True:
             try:
-                if task.baton.acquire(timeout=patience_s):
+                if task.baton.acquire(timeout=min(patience_s, longest_s)):
                     break
                 with self._mutex:
                     patience_s = self._turn_began_s + self._stall_limit_s - time.monotonic()
@@ -408,12 +414,18 @@ class VirtualClock:
         return not me.timed_out
 
 
+def _limit_ns(timeout: float | None) -> int | None:
+    seconds = finite_or_none(timeout)
+    return None if seconds is None else seconds_to_ns(seconds)
+
+
 def _stack(task: _Task) -> str:
     """Show where a thread is, innermost frames last."""
     frame = sys._current_frames().get(task.thread.ident or 0) if task.thread is not None else None
     return "".join(traceback.format_stack(frame, limit=_FRAMES)) if frame is not None else "  (it has ended)\n"
 
 
+_NEVER_S = 1e9  # as good as never: some 30 years
 _FRAMES = 4  # of a stack, the innermost
 
 
@@ -438,7 +450,7 @@ class _VirtualLock:
                     return True
                 if not blocking:
                     return False
-                limit = None if timeout < 0 else seconds_to_ns(timeout)
+                limit = None if timeout < 0 else _limit_ns(timeout)
                 task = clock._go_to_wait(self._queue, self._name, limit, idle=self._idle)
             try:
                 clock._take_turn(task)
@@ -499,7 +511,7 @@ class _VirtualEvent:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the flag, in virtual time."""
         clock = self._clock
-        limit = None if timeout is None else seconds_to_ns(timeout)
+        limit = _limit_ns(timeout)
         with clock.taking_part():
             with clock._mutex:
                 if self._set:

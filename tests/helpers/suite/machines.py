@@ -1,33 +1,19 @@
-"""What the tests of `vfio_migration` share: machines in virtual time, devices to break, and their traces."""
+"""What the tests of `vfio_migration` share: rigs that end with their test, devices that note what they are asked."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, TypeVar
 
-import pytest
-
-from vfio_migration import ALL_FLAGS, DeviceState, MockDevice, VFIODevice, VFIOMigration, Watchdog
+from vfio_migration import ALL_FLAGS, DeviceState, MigrationFlags, MockDevice, VFIOMigration
 from vfio_migration.changes.launchers import DEFAULT_THREADS
 from vfio_migration.changes.set_or_recover import StateSetter
 from vfio_migration.device.mock import Arc
-from vfio_migration.device.state_machine import MigrationFlags
-from vfio_migration.recorded.timeline import Span, SpanKind, build_timeline
 from vfio_migration.scenarios.file import parse_scenario
 from vfio_migration.scenarios.model import Scenario
-from vmstate import (
-    Bus,
-    Clock,
-    Device,
-    Machine,
-    MonitorEvent,
-    Recorder,
-    RunState,
-    TraceEvent,
-    VirtualClock,
-    add_device_handler,
-)
+from vfio_migration.testing import MachineRig, PairRig
+from vmstate import Clock, RunState
 
 S = DeviceState
 ARCS = frozenset(
@@ -50,9 +36,9 @@ ARCS = frozenset(
     }
 )
 BARE = MigrationFlags.STOP_COPY
-P2P_ONLY = BARE | MigrationFlags.P2P
-PRECOPY_ONLY = BARE | MigrationFlags.PRE_COPY
-FEATURES = (BARE, P2P_ONLY, PRECOPY_ONLY, ALL_FLAGS)
+NO_PRECOPY = BARE | MigrationFlags.P2P
+NO_P2P = BARE | MigrationFlags.PRE_COPY
+FEATURES = (BARE, NO_PRECOPY, NO_P2P, ALL_FLAGS)
 SERIAL = "serial"  # where tests say how a device's threads come about: it has none, parallel changes are off
 LIMIT = 30.0  # seconds of real time after which a test has failed
 
@@ -60,29 +46,20 @@ after_the_test = ExitStack()  # closed by a fixture when a test is over
 
 
 class Backend(MockDevice):
-    """A mock that notes its arcs and resets, whose reset can fail, and which runs `on_arc` before each arc."""
+    """A mock that notes its arcs and resets, and runs `on_arc` before each arc."""
 
     def __init__(self, *, flags: MigrationFlags = ALL_FLAGS, latency: float | Mapping[Arc, float] = 0.0) -> None:
         super().__init__(flags=flags, latency=latency, state_size=64, precopy_size=16)
         self.asked: list[str] = []
-        self.reset_error: BaseException | None = None
-        self.dies = False  # a failing arc leaves it in ERROR
         self.on_arc: Callable[[], object] = lambda: None
 
     def set_arc(self, target: DeviceState) -> None:
         self.asked.append(target.name)
         self.on_arc()
-        try:
-            super().set_arc(target)
-        except OSError:
-            if self.dies:
-                self._state = S.ERROR
-            raise
+        super().set_arc(target)
 
     def reset(self) -> None:
         self.asked.append("reset")
-        if self.reset_error is not None:
-            raise self.reset_error
         super().reset()
 
 
@@ -96,22 +73,51 @@ class Attempt:
         self.errors.append(error)
 
 
-def register(
-    machine: Machine,
-    device: Device,
-    backend: MockDevice,
+def begin_attempt(rig: MachineRig) -> Attempt:
+    """Tie the machine to a migration, until that or the test ends."""
+    attempt = Attempt()
+    rig.machine.begin_attempt(attempt)
+    after_the_test.callback(rig.machine.end_attempt)
+    return attempt
+
+
+Rig = TypeVar("Rig", MachineRig, PairRig)
+
+
+def for_the_test(rig: Rig) -> Rig:
+    """The same rig, which is closed when the test is over."""
+    return after_the_test.enter_context(rig)
+
+
+def by(threads: str) -> dict[str, Any]:
+    """Options of a rig or device: changes by these threads, or none (SERIAL)."""
+    return {"parallel": False} if threads == SERIAL else {"threads": threads}
+
+
+def make_machine(threads: str = DEFAULT_THREADS, clock: Clock | None = None) -> MachineRig:
+    """A machine that was never started."""
+    return for_the_test(MachineRig(clock=clock, run_state=RunState.PRELAUNCH, **by(threads)))
+
+
+def make_pair(
+    ids: Iterable[str] = ("vf0", "vf1"),
     *,
     threads: str = DEFAULT_THREADS,
-    events: bool = False,
-    watchdog: Watchdog | None = None,
-) -> VFIOMigration:
-    """Register a device until the test is over; `threads`: a launcher's name, or SERIAL."""
-    parallel = threads != SERIAL
-    vfio_device = VFIODevice(device, backend, migration_parallel_states=parallel, migration_events=events)
-    migration = VFIOMigration(machine, vfio_device, threads=threads if parallel else DEFAULT_THREADS, watchdog=watchdog)
-    after_the_test.callback(migration.close)
-    after_the_test.callback(backend.release)  # first: what stalls, and was given up, comes back
-    return migration
+    clock: Clock | None = None,
+    run_state: RunState = RunState.RUNNING,
+    **options: Any,
+) -> PairRig:
+    """A pair with such devices, whose state takes time and rounds to send; `options` as of `add_device`."""
+    pair = for_the_test(PairRig(clock=clock, run_state=run_state, **by(threads)))
+    usual = {"depth": 2, "latency": 0.01, "state_size": 5000, "rate": 1e6}
+    for name in ids:
+        pair.add_device(name, **{**usual, "precopy_size": 2000, "precopy_dirty": (1000, 300), **options})
+    return pair
+
+
+def statuses(rig: MachineRig) -> list[str]:
+    """What the machine announced but for states of devices, a migration's status in place of MIGRATION."""
+    return [str(event.data.get("status", event.name)) for event in rig.announced if event.name != "VFIO_MIGRATION"]
 
 
 def state_of(device: VFIOMigration | StateSetter) -> DeviceState:
@@ -122,101 +128,6 @@ def state_of(device: VFIOMigration | StateSetter) -> DeviceState:
 def launched() -> list[str]:
     """Names of the state-change threads that are at work."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("vfio_vmstate_change")]
-
-
-@contextmanager
-def without_threads(monkeypatch: pytest.MonkeyPatch, pattern: str = "*") -> Iterator[None]:
-    """Have the system refuse every thread whose name matches."""
-    real_start = threading.Thread.start
-
-    def start(thread: threading.Thread) -> None:
-        if fnmatchcase(thread.name, pattern):
-            raise RuntimeError("can't start new thread")
-        real_start(thread)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", start)
-        yield
-
-
-class Rig:
-    """A machine, usually in virtual time, with all that it traced and announced; `threads` as in `register`."""
-
-    def __init__(self, threads: str = DEFAULT_THREADS, clock: Clock | None = None) -> None:
-        self.threads = threads
-        self.recorder = Recorder()
-        self.clock = clock or VirtualClock()
-        self.machine = Machine(clock=self.clock, trace=self.recorder)
-        self.bus = Bus("main-system-bus")
-        self.announced: list[MonitorEvent] = []
-        self.machine.monitor.subscribe(self.announced.append)
-
-    def bus_at(self, depth: int) -> Bus:
-        """A bus whose devices have this depth."""
-        bus = self.bus
-        for level in range(1, depth):
-            bus = Bus(f"bus{level}", Device("", bus))
-        return bus
-
-    def add(
-        self,
-        name: str,
-        backend: MockDevice | None = None,
-        *,
-        depth: int = 1,
-        threads: str | None = None,
-        events: bool = False,
-        watchdog: Watchdog | None = None,
-    ) -> VFIOMigration:
-        """Register a device whose threads come about as those of the others, unless told otherwise."""
-        return register(
-            self.machine,
-            Device(name, self.bus_at(depth)),
-            backend if backend is not None else Backend(),
-            threads=threads or self.threads,
-            events=events,
-            watchdog=watchdog,
-        )
-
-    def begin_attempt(self) -> Attempt:
-        """Tie the machine to a migration, until that or the test ends."""
-        attempt = Attempt()
-        self.machine.begin_attempt(attempt)
-        after_the_test.callback(self.machine.end_attempt)
-        return attempt
-
-    def add_handler(self, name: str, seconds: float, *, depth: int | None) -> None:
-        """An ordinary handler that takes so long in each pass; without a depth, of a plain priority."""
-
-        def work(running: bool, state: RunState) -> None:
-            self.clock.sleep(seconds)
-
-        if depth is None:
-            self.machine.handlers.add(work, prepare_cb=work, name=name)
-        else:
-            add_device_handler(self.machine.handlers, Device(name, self.bus_at(depth)), work, prepare_cb=work)
-
-    def on_handler(self, *actions: Callable[[], object], depth: int = 1, prepare: bool = False) -> None:
-        """Do these things in an ordinary handler of that depth, in one pass only."""
-
-        def act(running: bool, state: RunState) -> None:
-            for action in actions:
-                action()
-
-        device = Device("ordinary", self.bus_at(depth))
-        add_device_handler(self.machine.handlers, device, None if prepare else act, prepare_cb=act if prepare else None)
-
-    def traced(self, *names: str) -> list[TraceEvent]:
-        return self.recorder.select(*names)
-
-    def spans(self) -> tuple[Span, ...]:
-        """What took time: arcs, and handlers that are not a VFIO device's own."""
-        spans = build_timeline(self.recorder.events).spans
-        devices = {each.id for each in self.machine.migratables}
-        return tuple(each for each in spans if each.kind is SpanKind.ARC or each.name not in devices)
-
-    def states_announced(self) -> list[str]:
-        return [event.data["device-state"] for event in self.announced if event.name == "VFIO_MIGRATION"]
 
 
 SMALL = """

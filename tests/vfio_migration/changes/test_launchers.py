@@ -3,11 +3,12 @@
 import threading
 
 import pytest
-from suite.machines import BARE, LIMIT, Backend, Rig, S, after_the_test, state_of, without_threads
+from suite.machines import BARE, LIMIT, Backend, S, after_the_test, for_the_test, make_machine, state_of
 
 from vfio_migration import Watchdog
 from vfio_migration.changes.launchers import Launch, Launcher, make_launcher
-from vmstate import BigLock, Clock
+from vfio_migration.testing import MachineRig, ScarceThreads
+from vmstate import BigLock, Clock, RunState, VirtualClock
 
 PREPARE, MAIN = "vfio_vmstate_change_prepare", "vfio_vmstate_change"
 
@@ -122,9 +123,9 @@ def workers_of(*backends: Backend) -> list[list[tuple[threading.Thread, str]]]:
 
 @pytest.mark.parametrize("used", [True, False], ids=["after work", "unused"])
 def test_registering_parks_a_daemon_thread_and_closing_ends_it(clock: Clock, used: bool) -> None:
-    rig = Rig("parked", clock)
+    rig = make_machine("parked", clock)
     before = set(threading.enumerate())
-    migration = rig.add("vf0")
+    migration = rig.add_device("vf0")
     (thread,) = set(threading.enumerate()) - before
     assert thread.name == "vfio_parked vf0"
     assert thread.daemon
@@ -137,29 +138,31 @@ def test_registering_parks_a_daemon_thread_and_closing_ends_it(clock: Clock, use
 
 
 def test_registering_is_refused_where_no_thread_can_be_had_and_leaves_nothing_behind(
-    monkeypatch: pytest.MonkeyPatch, clock: Clock
+    clock: Clock,
 ) -> None:
-    rig = Rig("parked", clock)
-    first, backend = rig.add("vf0"), Backend()
+    scarce = ScarceThreads(clock, pattern="vfio_parked vf1", times=0)
+    rig = make_machine("parked", scarce)
+    first, backend = rig.add_device("vf0"), Backend()
     threads, entries = set(threading.enumerate()), list(rig.machine.handlers)
-    with without_threads(monkeypatch, "vfio_parked vf1"), pytest.raises(RuntimeError, match="can't start new thread"):
-        rig.add("vf1", backend)
+    scarce.refuse(1)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        rig.add_device("vf1", backend=backend)
     assert rig.machine.migratables == (first,)
     assert list(rig.machine.handlers) == entries
     assert set(threading.enumerate()) == threads
     rig.machine.start()
     assert backend.asked == []
     rig.machine.stop()
-    second = rig.add("vf1", backend)  # the refused registration has let go of it
+    second = rig.add_device("vf1", backend=backend)  # the refused registration has let go of it
     rig.machine.start()
     rig.machine.stop()
     assert state_of(first) is state_of(second) is backend.state is S.STOP
 
 
 def test_one_thread_makes_all_changes_and_has_the_name_of_each(clock: Clock) -> None:
-    rig, backend = Rig("parked", clock), Backend()
+    rig, backend = make_machine("parked", clock), Backend()
     (noted,) = workers_of(backend)
-    rig.add("vf0", backend)
+    rig.add_device("vf0", backend=backend)
     rig.machine.start()
     rig.machine.stop()
     assert [name for _, name in noted] == [f"{PREPARE} vf0", f"{MAIN} vf0"] * 2
@@ -167,11 +170,11 @@ def test_one_thread_makes_all_changes_and_has_the_name_of_each(clock: Clock) -> 
 
 
 def test_one_device_may_park_its_thread_while_another_starts_one_for_each_change(clock: Clock) -> None:
-    rig = Rig(clock=clock)
+    rig = make_machine(clock=clock)
     backends = Backend(), Backend()
     parked, per_change = workers_of(*backends)
     devices = [
-        rig.add(name, backend, threads=threads)
+        rig.add_device(name, backend=backend, threads=threads)
         for name, backend, threads in zip(("vf0", "vf1"), backends, ("parked", "per-change"), strict=True)
     ]
     rig.machine.start()
@@ -184,7 +187,7 @@ def test_one_device_may_park_its_thread_while_another_starts_one_for_each_change
 
 
 def test_threads_of_both_kinds_run_at_the_same_time(clock: Clock) -> None:
-    rig = Rig(clock=clock)
+    rig = make_machine(clock=clock)
     parked, per_change = Backend(flags=BARE), Backend(flags=BARE)  # which change in the main pass only
     there = {backend: clock.event("the other's arc") for backend in (parked, per_change)}
     met: list[bool] = []
@@ -195,23 +198,25 @@ def test_threads_of_both_kinds_run_at_the_same_time(clock: Clock) -> None:
 
     parked.on_arc = lambda: meet(parked, per_change)
     per_change.on_arc = lambda: meet(per_change, parked)
-    rig.add("vf0", parked, threads="parked")
-    rig.add("vf1", per_change, threads="per-change")
+    rig.add_device("vf0", backend=parked, threads="parked")
+    rig.add_device("vf1", backend=per_change, threads="per-change")
     rig.machine.start()
     assert met == []  # they run already
     rig.machine.stop()
     assert met == [True, True]
 
 
-class Stalled(Rig):
+class Stalled(MachineRig):
     """A machine with parked threads, one of whose devices will be given up in the first pass of its first start."""
 
     def __init__(self) -> None:
-        super().__init__("parked")
+        self.scarce = ScarceThreads(VirtualClock(), pattern="*", times=0)
+        super().__init__(clock=self.scarce, run_state=RunState.PRELAUNCH, threads="parked")
+        for_the_test(self)
         self.backend = Backend()
         (self.noted,) = workers_of(self.backend)
-        self.lost = self.add("vf0", self.backend, watchdog=Watchdog(give_up_after_s=10.0))
-        self.well = self.add("vf1")
+        self.lost = self.add_device("vf0", backend=self.backend, watchdog=Watchdog(give_up_after_s=10.0))
+        self.well = self.add_device("vf1")
         self.backend.stall(S.RUNNING, S.RUNNING_P2P)
 
     def threads_of_changes(self) -> list[str]:
@@ -219,7 +224,7 @@ class Stalled(Rig):
         assert (state_of(self.lost), state_of(self.well)) == (S.ERROR, S.RUNNING)
         self.machine.stop()
         assert (state_of(self.lost), state_of(self.well)) == (S.ERROR, S.STOP)
-        return [event.thread for event in self.traced(PREPARE, MAIN) if event.fields["name"] == "vf0"]
+        return [event.thread for event in self.recorder.select(PREPARE, MAIN) if event.fields["name"] == "vf0"]
 
 
 def test_a_thread_that_was_given_up_ends_when_it_comes_back_and_another_is_parked_in_its_place() -> None:
@@ -237,10 +242,11 @@ def test_a_thread_that_was_given_up_ends_when_it_comes_back_and_another_is_parke
 
 
 def test_where_no_other_thread_can_be_parked_work_is_done_on_the_spot_until_one_can(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     rig = Stalled()
-    with without_threads(monkeypatch):
-        rig.machine.start()
+    rig.scarce.refuse()
+    rig.machine.start()
+    rig.scarce.refuse(0)
     assert rig.threads_of_changes() == [threading.current_thread().name, f"{PREPARE} vf0", f"{MAIN} vf0"]
     assert [record.__dict__["change"] for record in caplog.records if record.levelname == "WARNING"] == [MAIN]

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from itertools import combinations, pairwise
 
 import pytest
@@ -12,12 +11,14 @@ from suite.machines import (
     SERIAL,
     Attempt,
     Backend,
-    Rig,
     S,
     after_the_test,
+    begin_attempt,
+    by,
+    for_the_test,
     launched,
+    make_machine,
     state_of,
-    without_threads,
 )
 
 from vfio_migration import ALL_FLAGS, DeviceBusyError, DeviceState, MigrationFlags, VFIODevice, VFIOMigration
@@ -27,7 +28,17 @@ from vfio_migration.changes.prepare_and_main import StateChange
 from vfio_migration.changes.set_or_recover import StateSetter
 from vfio_migration.device.state_machine import next_state
 from vfio_migration.recorded.timeline import Span, SpanKind
-from vmstate import BigLockError, Device, NestedNotificationError, PassKind, RegistrationError, RunState
+from vfio_migration.testing import MachineRig, ScarceThreads
+from vmstate import (
+    BigLockError,
+    Device,
+    NestedNotificationError,
+    PassKind,
+    RegistrationError,
+    RunState,
+    VirtualClock,
+    add_device_handler,
+)
 
 PREPARE, MAIN = "vfio_vmstate_change_prepare", "vfio_vmstate_change"
 MS = 1_000_000
@@ -42,19 +53,20 @@ STOPS = [
 both_ways = pytest.mark.parametrize("running", [True, False], ids=["start", "stop"])
 
 
-class Changes(Rig):
+class Changes:
     """The work of one device's handlers, without the walk around it."""
 
     def __init__(self, flags: MigrationFlags = ALL_FLAGS, begin: DeviceState = S.RUNNING) -> None:
-        super().__init__()
+        self.rig = make_machine()
         self.backend = Backend(flags=flags)
-        self.backend.bind(self.clock)
-        device = VFIODevice(Device("vf0", self.bus), self.backend)
-        self.setter = StateSetter(self.machine, device)
-        self.change = StateChange(self.machine, device, self.setter).change
+        self.backend.bind(self.rig.clock)
+        self.device = VFIODevice(Device("vf0", self.rig.bus(1)), self.backend)
+        self.setter = StateSetter(self.rig.machine, self.device)
+        self.state_change = StateChange(self.rig.machine, self.device, self.setter)
+        self.change = self.state_change.change
         self.setter.set_state_or_reset(begin)
         self.backend.asked.clear()
-        self.recorder.clear()
+        self.rig.recorder.clear()
 
 
 def having(flags: MigrationFlags) -> Iterator[DeviceState]:
@@ -66,19 +78,36 @@ def having(flags: MigrationFlags) -> Iterator[DeviceState]:
         yield state
 
 
-def start_or_stop(rig: Rig, running: bool) -> None:
+def start_or_stop(rig: MachineRig, running: bool) -> None:
     if running:
         rig.machine.start()
     else:
         rig.machine.stop()
 
 
-def ready(rig: Rig, running: bool) -> None:
+def ready(rig: MachineRig, running: bool) -> None:
     """Have the machine stopped if it is to be started, and live if it is to be stopped; forget how that went."""
     rig.machine.start()
     if running:
         rig.machine.stop()
     rig.recorder.clear()
+
+
+def on_handler(rig: MachineRig, *actions: Callable[[], object], prepare: bool = False) -> None:
+    """Do these things in an ordinary handler of depth 1, in one pass only."""
+
+    def act(running: bool, state: RunState) -> None:
+        for action in actions:
+            action()
+
+    device = Device("ordinary", rig.bus(1))
+    add_device_handler(rig.machine.handlers, device, None if prepare else act, prepare_cb=act if prepare else None)
+
+
+def spans_of(rig: MachineRig) -> list[Span]:
+    """What took time: arcs, and handlers that are not a VFIO device's own."""
+    spans = rig.timeline.spans
+    return [span for span in spans if span.kind is SpanKind.ARC or span.name not in rig.devices]
 
 
 # H1, H2:
@@ -129,7 +158,7 @@ def test_the_trace_names_what_was_asked_for_even_if_that_failed_and_comes_last()
     changes.backend.fail(S.PRE_COPY, S.PRE_COPY_P2P)
     changes.change(PassKind.PREPARE, False, RunState.FINISH_MIGRATE)
     changes.change(PassKind.MAIN, False, RunState.FINISH_MIGRATE)
-    events = [event for event in changes.recorder.events if not event.name.startswith(("vfio_arc", "vfio_change"))]
+    events = [event for event in changes.rig.recorder.events if not event.name.startswith(("vfio_arc", "vfio_change"))]
     request, recorded = "vfio_migration_set_state", "vfio_migration_set_device_state"
     assert [event.name for event in events] == [request, recorded, PREPARE, request, recorded, MAIN]
     common = {"name": "vf0", "running": 0, "reason": "finish-migrate"}
@@ -155,7 +184,7 @@ def test_an_error_goes_into_the_migration_under_way_but_not_for_shutdown_and_alw
     caplog: pytest.LogCaptureFixture, kind: PassKind, running: bool, state: RunState, tied: bool, noted: bool
 ) -> None:
     changes = Changes(begin=S.STOP if running else S.RUNNING)
-    attempt = changes.begin_attempt() if tied else Attempt()
+    attempt = begin_attempt(changes.rig) if tied else Attempt()
     changes.backend.fail(*((S.STOP, S.RUNNING_P2P) if running else (S.RUNNING, S.RUNNING_P2P)))
     changes.change(kind, running, state)
     assert len(attempt.errors) == noted
@@ -169,29 +198,29 @@ def test_an_error_goes_into_the_migration_under_way_but_not_for_shutdown_and_alw
 
 
 def test_errors_of_all_devices_and_both_passes_are_noted_and_none_cuts_the_passes_short(mode: str) -> None:
-    rig = Rig(mode)
+    rig = make_machine(mode)
     backends = [Backend(latency=0.010), Backend(latency=0.020), Backend()]
-    devices = [rig.add(f"vf{n}", backend) for n, backend in enumerate(backends)]
+    devices = [rig.add_device(f"vf{n}", backend=backend) for n, backend in enumerate(backends)]
     rig.machine.start()
     backends[0].fail(S.RUNNING, S.RUNNING_P2P, times=1)
     backends[1].fail(S.RUNNING_P2P, S.STOP)
-    attempt = rig.begin_attempt()
+    attempt = begin_attempt(rig)
     assert rig.machine.stop() == 0
     assert [each.device_state for each in devices] == [S.STOP, S.RUNNING, S.STOP]
     assert [error.__notes__[0].split(", ")[1] for error in attempt.errors] == [PREPARE, MAIN]
 
 
 def test_whatever_a_backend_raises_counts_as_the_device_s_error(mode: str) -> None:
-    rig = Rig(mode)
+    rig = make_machine(mode)
     backend = Backend()
-    migration = rig.add("vf0", backend)
+    migration = rig.add_device("vf0", backend=backend)
     rig.machine.start()
 
     def fail() -> None:
         raise ZeroDivisionError("a bug of the backend")
 
     backend.on_arc = fail
-    attempt = rig.begin_attempt()
+    attempt = begin_attempt(rig)
     rig.machine.stop()
     assert [type(error) for error in attempt.errors] == [ZeroDivisionError] * 2
     assert state_of(migration) is S.RUNNING
@@ -205,8 +234,8 @@ def test_whatever_a_backend_raises_counts_as_the_device_s_error(mode: str) -> No
 def test_a_device_has_a_bracket_or_one_entry_and_prepares_only_with_p2p(
     depth: int, flags: MigrationFlags, mode: str
 ) -> None:
-    rig = Rig(mode)
-    rig.add("vf0", Backend(flags=flags), depth=depth)
+    rig = make_machine(mode)
+    rig.add_device("vf0", flags=flags, depth=depth)
     middle = depth * 65536 + 32768
     assert [entry.priority for entry in rig.machine.handlers] == (
         [middle] if mode == SERIAL else [middle - 1, middle + 1]
@@ -217,23 +246,23 @@ def test_a_device_has_a_bracket_or_one_entry_and_prepares_only_with_p2p(
 
 @both_ways
 def test_prepare_s_thread_is_joined_before_main_s_is_launched(running: bool, threads: str) -> None:
-    rig = Rig(threads)
-    rig.add("vf0", Backend(latency=0.010))
+    rig = make_machine(threads)
+    rig.add_device("vf0", latency=0.010)
     ready(rig, running)
     begin = rig.clock.now()
     names = []
     for prepare in (True, False):  # a thread has its name once it has its turn
-        rig.on_handler(lambda: rig.clock.sleep(0.005), lambda: names.append(launched()), prepare=prepare)
+        on_handler(rig, lambda: rig.clock.sleep(0.005), lambda: names.append(launched()), prepare=prepare)
     start_or_stop(rig, running)
     assert names == [[f"{PREPARE} vf0"], [f"{MAIN} vf0"]]
     assert launched() == []
-    assert [event.time_ns - begin for event in rig.traced(PREPARE, MAIN)] == [10 * MS, 20 * MS]
+    assert [event.time_ns - begin for event in rig.recorder.select(PREPARE, MAIN)] == [10 * MS, 20 * MS]
 
 
 @pytest.mark.parametrize("flags", FEATURES)
 def test_start_and_stop_bring_a_device_with_any_features_there_and_back(flags: MigrationFlags, mode: str) -> None:
-    rig = Rig(mode)
-    migration = rig.add("vf0", Backend(flags=flags))
+    rig = make_machine(mode)
+    migration = rig.add_device("vf0", flags=flags)
     for _ in range(2):
         for change, state in ((rig.machine.start, S.RUNNING), (rig.machine.stop, S.STOP)):
             change()
@@ -243,7 +272,7 @@ def test_start_and_stop_bring_a_device_with_any_features_there_and_back(flags: M
 # H5:
 
 
-class Busy(Rig):
+class Busy(MachineRig):
     """
     Devices and ordinary handlers at three depths and with a plain priority, all of which take their time.
 
@@ -251,13 +280,14 @@ class Busy(Rig):
     """
 
     def __init__(self, threads: str) -> None:
-        super().__init__(threads)
-        self.add_handler("plain", 0.005, depth=None)
+        super().__init__(run_state=RunState.PRELAUNCH, **by(threads))
+        for_the_test(self)
+        self.add_handler("plain", seconds=0.005, depth=None, prepare=True)
         for depth in (1, 2, 4):
-            self.add_handler(f"first{depth}", 0.004, depth=depth)
+            self.add_handler(f"first{depth}", seconds=0.004, depth=depth, prepare=True)
             for number in (1, 2, 3):
-                self.add(f"vf{depth}{number}", Backend(latency=number * 0.010), depth=depth)
-            self.add_handler(f"last{depth}", 0.004, depth=depth)
+                self.add_device(f"vf{depth}{number}", latency=number * 0.010, depth=depth)
+            self.add_handler(f"last{depth}", seconds=0.004, depth=depth, prepare=True)
 
     def passes(self, running: bool) -> tuple[list[Span], list[Span]]:
         """The spans of the prepare and of the main pass of a start or stop."""
@@ -265,7 +295,7 @@ class Busy(Rig):
         begin = self.clock.now()
         start_or_stop(self, running)
         self.took = self.clock.now() - begin
-        spans = self.spans()
+        spans = spans_of(self)
         prepare = [each for each in spans if each.detail == "prepare" or each.detail.endswith("RUNNING_P2P")]
         return prepare, [each for each in spans if each not in prepare]
 
@@ -323,15 +353,15 @@ def test_with_parallel_off_nothing_overlaps_anything(running: bool) -> None:
 def test_a_serial_device_takes_its_turn_among_the_handlers_while_the_others_threads_run(
     running: bool, threads: str
 ) -> None:
-    rig = Rig(threads)
-    rig.add_handler("disk", 0.010, depth=1)
-    rig.add("serial", Backend(latency=0.010), threads=SERIAL)
-    rig.add("threaded", Backend(latency=0.050))
+    rig = make_machine(threads)
+    rig.add_handler("disk", seconds=0.010, depth=1, prepare=True)
+    rig.add_device("serial", latency=0.010, parallel=False)
+    rig.add_device("threaded", latency=0.050)
     ready(rig, running)
     begin = rig.clock.now()
     start_or_stop(rig, running)
     assert rig.clock.now() - begin == 100 * MS
-    for spans in (rig.spans()[:3], rig.spans()[3:]):
+    for spans in (spans_of(rig)[:3], spans_of(rig)[3:]):
         (disk,) = (span for span in spans if span.name == "disk")
         (serial,) = (span for span in spans if span.name == "serial")
         (threaded,) = (span for span in spans if span.name == "threaded")
@@ -343,11 +373,11 @@ def test_a_serial_device_takes_its_turn_among_the_handlers_while_the_others_thre
 # H6:
 
 
-def state_change_thread(rig: Changes, threads: str) -> StateChangeThread:
-    change = StateChange(rig.machine, VFIODevice(Device("vf0", rig.bus), rig.backend), rig.setter)
-    launcher = make_launcher(threads, rig.clock, "vf0")
+def state_change_thread(threads: str) -> StateChangeThread:
+    changes = Changes()
+    launcher = make_launcher(threads, changes.rig.clock, "vf0")
     after_the_test.callback(launcher.close)
-    return StateChangeThread("vf0", change, launcher, rig.machine.big_lock)
+    return StateChangeThread("vf0", changes.state_change, launcher, changes.rig.machine.big_lock)
 
 
 @pytest.mark.parametrize("second", PassKind)
@@ -355,8 +385,7 @@ def state_change_thread(rig: Changes, threads: str) -> StateChangeThread:
 def test_launching_while_a_thread_of_the_device_runs_is_an_assertion_with_both_names(
     first: PassKind, second: PassKind, threads: str
 ) -> None:
-    rig = Changes()
-    thread = state_change_thread(rig, threads)
+    thread = state_change_thread(threads)
     thread.open(first, True, RunState.RUNNING)
     names = {PassKind.PREPARE: PREPARE, PassKind.MAIN: MAIN}
     with pytest.raises(AssertionError, match=f"'{names[second]} vf0' .*'{names[first]} vf0'"):
@@ -368,13 +397,13 @@ def test_launching_while_a_thread_of_the_device_runs_is_an_assertion_with_both_n
 @pytest.mark.parametrize("kind", PassKind)
 def test_joining_when_no_thread_runs_is_an_assertion_with_the_names(kind: PassKind, threads: str) -> None:
     names = {PassKind.PREPARE: PREPARE, PassKind.MAIN: MAIN}
-    thread = state_change_thread(Changes(), threads)
+    thread = state_change_thread(threads)
     with pytest.raises(AssertionError, match=f"'{names[kind]} vf0' .*'vf0'"):
         thread.close(kind)
 
 
 def test_joining_another_change_than_the_one_that_runs_is_an_assertion_with_both_names(threads: str) -> None:
-    thread = state_change_thread(Changes(), threads)
+    thread = state_change_thread(threads)
     thread.open(PassKind.PREPARE, True, RunState.RUNNING)
     with pytest.raises(AssertionError, match=f"'{MAIN} vf0' .*'{PREPARE} vf0'"):
         thread.close(PassKind.MAIN)
@@ -387,12 +416,12 @@ def test_joining_another_change_than_the_one_that_runs_is_an_assertion_with_both
 
 
 def test_threads_have_qemu_s_names_and_the_device_s(threads: str) -> None:
-    rig = Rig(threads)
-    rig.add("vf0")
-    rig.add("vf1", Backend(flags=BARE), depth=2)
+    rig = make_machine(threads)
+    rig.add_device("vf0")
+    rig.add_device("vf1", flags=BARE, depth=2)
     rig.machine.start()
     rig.machine.stop()
-    assert {(event.name, event.thread) for event in rig.traced(PREPARE, MAIN)} == {
+    assert {(event.name, event.thread) for event in rig.recorder.select(PREPARE, MAIN)} == {
         (PREPARE, f"{PREPARE} vf0"),
         (MAIN, f"{MAIN} vf0"),
         (MAIN, f"{MAIN} vf1"),
@@ -400,23 +429,23 @@ def test_threads_have_qemu_s_names_and_the_device_s(threads: str) -> None:
 
 
 def test_with_parallel_off_no_thread_is_started_or_kept(threads: str) -> None:
-    rig = Rig()
-    device = VFIODevice(Device("vf0", rig.bus), Backend(), migration_parallel_states=False)
+    rig = make_machine()
+    device = VFIODevice(Device("vf0", rig.bus(1)), Backend(), migration_parallel_states=False)
     before = threading.active_count()
     VFIOMigration(rig.machine, device, threads=threads)
     assert threading.active_count() == before
     rig.machine.start()
-    assert {event.thread for event in rig.traced(PREPARE, MAIN)} == {threading.current_thread().name}
+    assert {event.thread for event in rig.recorder.select(PREPARE, MAIN)} == {threading.current_thread().name}
 
 
 @pytest.mark.parametrize(("threads", "number"), [("per-change", 4), ("parked", 1)])
 def test_the_work_is_done_by_a_daemon_thread_for_each_change_or_by_one_for_all(threads: str, number: int) -> None:
     """A stalled device must not keep the process alive."""
-    rig = Rig(threads)
+    rig = make_machine(threads)
     workers = set()
     backend = Backend()
     backend.on_arc = lambda: workers.add(threading.current_thread())
-    rig.add("vf0", backend)
+    rig.add_device("vf0", backend=backend)
     rig.machine.start()
     rig.machine.stop()
     assert len(workers) == number  # for prepare and main, twice
@@ -429,20 +458,20 @@ def test_the_work_is_done_by_a_daemon_thread_for_each_change_or_by_one_for_all(t
     [("per-change", 100 + 100 + 10, True), ("parked", 100, False)],  # in turn, or at once: it has its thread
 )
 def test_without_threads_the_work_is_done_on_the_spot_with_a_warning_where_a_thread_would_be_new(
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     running: bool,
     threads: str,
     pass_ms: int,
     on_the_spot: bool,
 ) -> None:
-    rig = Rig(threads)
-    rig.add_handler("disk", 0.010, depth=1)
-    devices = [rig.add(name, Backend(latency=0.100)) for name in ("vf0", "vf1")]
+    clock = ScarceThreads(VirtualClock(), pattern="*", times=0)
+    rig = make_machine(threads, clock)
+    rig.add_handler("disk", seconds=0.010, depth=1, prepare=True)
+    devices = [rig.add_device(name, latency=0.100) for name in ("vf0", "vf1")]
     ready(rig, running)
     begin = rig.clock.now()
-    with without_threads(monkeypatch):
-        start_or_stop(rig, running)
+    clock.refuse()
+    start_or_stop(rig, running)
     assert {each.device_state for each in devices} == {S.RUNNING if running else S.STOP}
     assert rig.clock.now() - begin == 2 * pass_ms * MS  # slower, never lost
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
@@ -452,19 +481,19 @@ def test_without_threads_the_work_is_done_on_the_spot_with_a_warning_where_a_thr
         for number in ((0, 1) if running else (1, 0))
         if on_the_spot
     ]
-    start_or_stop(rig, not running)  # with threads again
-    assert {event.thread for event in rig.traced(MAIN)[2:]} == {f"{MAIN} vf0", f"{MAIN} vf1"}
+    clock.refuse(0)
+    start_or_stop(rig, not running)
+    assert {event.thread for event in rig.recorder.select(MAIN)[2:]} == {f"{MAIN} vf0", f"{MAIN} vf1"}
 
 
-def test_an_error_of_work_done_on_the_spot_is_reported_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    rig = Rig()
+def test_an_error_of_work_done_on_the_spot_is_reported_as_any_other() -> None:
+    rig = make_machine(clock=ScarceThreads(VirtualClock()))
     backend = Backend()
-    migration = rig.add("vf0", backend)
+    migration = rig.add_device("vf0", backend=backend)
     rig.machine.start()
     backend.fail(S.RUNNING_P2P, S.STOP)
-    attempt = rig.begin_attempt()
-    with without_threads(monkeypatch):
-        rig.machine.stop()
+    attempt = begin_attempt(rig)
+    rig.machine.stop()
     assert len(attempt.errors) == 1
     assert state_of(migration) is S.RUNNING
 
@@ -474,42 +503,42 @@ def test_an_error_of_work_done_on_the_spot_is_reported_as_any_other(monkeypatch:
 def test_a_device_registered_between_its_two_places_sits_that_pass_out(
     running: bool, kind: PassKind, threads: str
 ) -> None:
-    rig = Rig(threads)
+    rig = make_machine(threads)
     ready(rig, running)
     added: list[VFIOMigration] = []
 
     def once() -> None:
         if not added:
-            added.append(rig.add("vf0"))
+            added.append(rig.add_device("vf0"))
 
     # In both directions one more handler of the depth comes after the one that registers the device.
-    rig.on_handler(once if running else lambda: None, prepare=kind is PassKind.PREPARE)
-    rig.on_handler(lambda: None)
-    rig.on_handler(lambda: None if running else once(), prepare=kind is PassKind.PREPARE)
+    on_handler(rig, once if running else lambda: None, prepare=kind is PassKind.PREPARE)
+    on_handler(rig, lambda: None)
+    on_handler(rig, lambda: None if running else once(), prepare=kind is PassKind.PREPARE)
     start_or_stop(rig, running)
-    changes = [event.name for event in rig.traced(PREPARE, MAIN)]
+    changes = [event.name for event in rig.recorder.select(PREPARE, MAIN)]
     assert changes == ([MAIN] if kind is PassKind.PREPARE else [])  # main sees what prepare added
     rig.recorder.clear()
     start_or_stop(rig, not running)
-    assert [event.name for event in rig.traced(PREPARE, MAIN)] == [PREPARE, MAIN]
+    assert [event.name for event in rig.recorder.select(PREPARE, MAIN)] == [PREPARE, MAIN]
     assert added[0].device_state is (S.STOP if running else S.RUNNING)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["lower", "higher"])
 @both_ways
 def test_a_bracket_that_has_lost_one_place_sits_the_pass_out(running: bool, which: int, threads: str) -> None:
-    rig = Rig(threads)
-    rig.add("vf0")
+    rig = make_machine(threads)
+    rig.add_device("vf0")
     ready(rig, running)
     places = [entry for entry in rig.machine.handlers if entry.name == "vf0"]
     rig.machine.handlers.add(lambda running, state: places[which].remove(), priority=-1 if running else 2**40)
     start_or_stop(rig, running)
-    assert [event.name for event in rig.traced(PREPARE, MAIN)] == [PREPARE]
+    assert [event.name for event in rig.recorder.select(PREPARE, MAIN)] == [PREPARE]
     assert launched() == []
 
 
 def test_there_is_a_launcher_for_each_way_that_is_offered_and_no_other() -> None:
-    rig = Rig()
+    rig = make_machine()
     launchers = {way: make_launcher(way, rig.clock, "vf0") for way in THREADS}
     for launcher in launchers.values():
         launcher.close()
@@ -518,7 +547,7 @@ def test_there_is_a_launcher_for_each_way_that_is_offered_and_no_other() -> None
         "parked": ParkedLauncher,
     }
     with pytest.raises(ValueError, match=r"'per-change', 'parked'; got 'green'"):
-        rig.add("vf0", threads="green")
+        rig.add_device("vf0", threads="green")
     assert len(rig.machine.handlers) == len(rig.machine.migratables) == 0
 
 
@@ -528,8 +557,8 @@ def test_there_is_a_launcher_for_each_way_that_is_offered_and_no_other() -> None
 @both_ways
 @pytest.mark.parametrize("prepare", [True, False])
 def test_closing_is_refused_while_a_thread_of_the_device_runs(running: bool, prepare: bool, threads: str) -> None:
-    rig = Rig(threads)
-    migration = rig.add("vf0", Backend(latency=0.010))
+    rig = make_machine(threads)
+    migration = rig.add_device("vf0", latency=0.010)
     ready(rig, running)
     refusals: list[str] = []
 
@@ -538,7 +567,7 @@ def test_closing_is_refused_while_a_thread_of_the_device_runs(running: bool, pre
             migration.close()
         refusals.append(str(caught.value))
 
-    rig.on_handler(close, prepare=prepare)
+    on_handler(rig, close, prepare=prepare)
     start_or_stop(rig, running)
     assert len(refusals) == 1
     assert "'vf0'" in refusals[0]
@@ -547,8 +576,8 @@ def test_closing_is_refused_while_a_thread_of_the_device_runs(running: bool, pre
 
 
 def test_closing_from_another_thread_waits_for_the_end_of_the_change(threads: str) -> None:
-    rig = Rig(threads)
-    migration = rig.add("vf0", Backend(latency=0.010))
+    rig = make_machine(threads)
+    migration = rig.add_device("vf0", latency=0.010)
     closed_at: list[int] = []
 
     def close() -> None:
@@ -556,7 +585,7 @@ def test_closing_from_another_thread_waits_for_the_end_of_the_change(threads: st
         closed_at.append(rig.clock.now())
 
     closers: list[threading.Thread] = []
-    rig.on_handler(lambda: closers.append(rig.clock.start_thread(close, "closer")), prepare=True)
+    on_handler(rig, lambda: closers.append(rig.clock.start_thread(close, "closer")), prepare=True)
     with rig.clock.taking_part():
         rig.machine.start()
         rig.clock.join(closers[0])
@@ -565,9 +594,9 @@ def test_closing_from_another_thread_waits_for_the_end_of_the_change(threads: st
 
 
 def test_closing_is_refused_while_the_machine_migrates(threads: str) -> None:
-    rig = Rig(threads)
-    migration = rig.add("vf0")
-    rig.begin_attempt()
+    rig = make_machine(threads)
+    migration = rig.add_device("vf0")
+    begin_attempt(rig)
     with pytest.raises(DeviceBusyError, match="vf0"):
         migration.close()
     assert len(rig.machine.handlers) == 2
@@ -576,9 +605,9 @@ def test_closing_is_refused_while_the_machine_migrates(threads: str) -> None:
 
 
 def test_closing_removes_entries_and_notifier_and_a_second_time_does_nothing(mode: str) -> None:
-    rig = Rig(mode)
+    rig = make_machine(mode)
     backend = Backend()
-    with rig.add("vf0", backend) as migration:
+    with rig.add_device("vf0", backend=backend) as migration:
         assert rig.machine.migratables == (migration,)
         assert len(rig.machine.handlers) == (1 if mode == SERIAL else 2)
     assert len(rig.machine.migratables) == 0
@@ -591,14 +620,14 @@ def test_closing_removes_entries_and_notifier_and_a_second_time_does_nothing(mod
 
 
 def test_a_device_that_was_closed_can_be_registered_again_and_begins_in_running(mode: str) -> None:
-    rig = Rig(mode)
+    rig = make_machine(mode)
     backend = Backend()
-    first = rig.add("vf0", backend)
+    first = rig.add_device("vf0", backend=backend)
     rig.machine.start()
     rig.machine.stop()
     assert state_of(first) is S.STOP
     first.close()
-    second = rig.add("vf0", backend)
+    second = rig.add_device("vf0", backend=backend)
     first.close()  # is over, and takes nothing from the second
     assert rig.machine.migratables == (second,)
     assert state_of(second) is S.RUNNING
@@ -608,27 +637,27 @@ def test_a_device_that_was_closed_can_be_registered_again_and_begins_in_running(
 
 
 def test_registering_is_refused_for_a_taken_id_and_for_a_backend_of_another_device(threads: str) -> None:
-    rig = Rig(threads)
+    rig = make_machine(threads)
     backend = Backend()
-    rig.add("vf0", backend)
+    rig.add_device("vf0", backend=backend)
     free = Backend()
     with pytest.raises(RegistrationError, match="vf0"):
-        rig.add("vf0", free)
+        rig.add_device("vf0", backend=free)
     with pytest.raises(RegistrationError, match="backend"):
-        rig.add("vf1", backend)
+        rig.add_device("vf1", backend=backend)
     assert len(rig.machine.handlers) == 2
-    rig.add("vf1", free)  # the refused registration has let go of it
+    rig.add_device("vf1", backend=free)  # the refused registration has let go of it
 
 
 def test_a_device_without_an_id_is_refused() -> None:
     with pytest.raises(ValueError, match="id"):
-        Rig().add("")
+        make_machine().add_device("")
 
 
 # M4:
 
 
-def attempts(rig: Rig, migration: VFIOMigration) -> dict[str, Callable[[], object]]:
+def attempts(rig: MachineRig, migration: VFIOMigration) -> dict[str, Callable[[], object]]:
     machine = rig.machine
     return {
         "lock": machine.big_lock.acquire,
@@ -638,7 +667,7 @@ def attempts(rig: Rig, migration: VFIOMigration) -> dict[str, Callable[[], objec
         "notify": lambda: machine.handlers.notify(False, RunState.PAUSED),
         "set_run_state": lambda: machine.set_run_state(RunState.PAUSED),
         "close": migration.close,
-        "register": lambda: rig.add("vf9"),
+        "register": lambda: rig.add_device("vf9"),
     }
 
 
@@ -649,11 +678,12 @@ def attempts(rig: Rig, migration: VFIOMigration) -> dict[str, Callable[[], objec
 )
 @pytest.mark.parametrize("what", ["lock", "start", "stop", "shutdown", "notify", "set_run_state", "close", "register"])
 def test_from_a_state_change_thread_the_machine_cannot_be_touched(
-    monkeypatch: pytest.MonkeyPatch, what: str, threads: str, refused_threads: bool
+    what: str, threads: str, refused_threads: bool
 ) -> None:
-    rig = Rig(threads)
+    clock = ScarceThreads(VirtualClock(), times=None if refused_threads else 0)
+    rig = make_machine(threads, clock)
     backend = Backend(latency=0.010)
-    migration = rig.add("vf0", backend)
+    migration = rig.add_device("vf0", backend=backend)
     refused: list[tuple[type[BaseException], str, int]] = []
 
     def on_arc() -> None:
@@ -663,8 +693,7 @@ def test_from_a_state_change_thread_the_machine_cannot_be_touched(
         refused.append((type(caught.value), str(caught.value), rig.clock.now() - before))
 
     backend.on_arc = on_arc
-    with without_threads(monkeypatch) if refused_threads else nullcontext():
-        rig.machine.start()
+    rig.machine.start()
     assert len(refused) == 2  # to RUNNING_P2P, and to RUNNING
     for kind, message, waited in refused:
         assert kind is BigLockError
@@ -679,11 +708,11 @@ def test_from_a_state_change_thread_the_machine_cannot_be_touched(
 
 
 def test_a_backend_that_lets_the_refusal_through_fails_as_any_device_does(threads: str) -> None:
-    rig = Rig(threads)
+    rig = make_machine(threads)
     backend = Backend()
-    migration = rig.add("vf0", backend)
+    migration = rig.add_device("vf0", backend=backend)
     backend.on_arc = rig.machine.stop
-    attempt = rig.begin_attempt()
+    attempt = begin_attempt(rig)
     rig.machine.start()
     assert [type(error) for error in attempt.errors] == [BigLockError]
     assert rig.machine.run_state is RunState.RUNNING
@@ -692,9 +721,9 @@ def test_a_backend_that_lets_the_refusal_through_fails_as_any_device_does(thread
 
 def test_from_a_serial_handler_start_and_stop_are_refused_as_nested() -> None:
     """E6: that thread holds the lock itself."""
-    rig = Rig()
+    rig = make_machine()
     backend = Backend()
-    rig.add("vf0", backend, threads=SERIAL)
+    rig.add_device("vf0", backend=backend, parallel=False)
     refused: list[BaseException] = []
 
     def on_arc() -> None:
@@ -709,9 +738,9 @@ def test_from_a_serial_handler_start_and_stop_are_refused_as_nested() -> None:
 
 
 def test_a_state_change_thread_may_touch_another_machine(threads: str) -> None:
-    rig, other = Rig(threads), Rig(threads)
+    rig, other = make_machine(threads), make_machine(threads)
     backend = Backend()
-    rig.add("vf0", backend)
+    rig.add_device("vf0", backend=backend)
 
     def on_arc() -> None:
         other.machine.start()

@@ -4,29 +4,30 @@ import errno
 from dataclasses import dataclass
 
 import pytest
-from suite.machines import Backend, Rig, S
+from suite.machines import Backend, S, begin_attempt, for_the_test, make_machine
 
 from vfio_migration import (
     BlockedTransitionError,
     DeviceLostError,
     DeviceState,
-    MigrationFlags,
     VFIOMigration,
     VFIOMigrationError,
 )
+from vfio_migration.testing import MachineRig
 from vmstate import RunState
 
 REQUEST = "vfio_migration_set_state"
 RECORDED = "vfio_migration_set_device_state"
 
 
-class Subject(Rig):
+class Subject(MachineRig):
     """One device, and what is asked of it."""
 
-    def __init__(self, *, events: bool = True, flags: MigrationFlags | None = None) -> None:
-        super().__init__()
-        self.backend = Backend() if flags is None else Backend(flags=flags)
-        self.migration = self.add("vf0", self.backend, events=events)
+    def __init__(self, *, events: bool = True) -> None:
+        super().__init__(run_state=RunState.PRELAUNCH)
+        for_the_test(self)
+        self.backend = Backend()
+        self.migration = self.add_device("vf0", backend=self.backend, events=events)
         self.setter = self.migration._setter
 
     def bring(self, *states: DeviceState) -> None:
@@ -37,10 +38,15 @@ class Subject(Rig):
         self.backend.asked.clear()
 
     def requests(self) -> list[tuple[str, str, str]]:
-        return [(e.fields["name"], e.fields["new_state"], e.fields["recover_state"]) for e in self.traced(REQUEST)]
+        return [
+            (e.fields["name"], e.fields["new_state"], e.fields["recover_state"]) for e in self.recorder.select(REQUEST)
+        ]
 
     def recorded(self) -> list[str]:
-        return [event.fields["state"] for event in self.traced(RECORDED)]
+        return [event.fields["state"] for event in self.recorder.select(RECORDED)]
+
+    def states_announced(self) -> list[str]:
+        return [event.data["device-state"] for event in self.announced if event.name == "VFIO_MIGRATION"]
 
     @property
     def states(self) -> tuple[DeviceState, DeviceState]:
@@ -118,9 +124,8 @@ CASES = {
 def test_after_a_failure_the_device_is_in_the_recover_state_or_was_reset(case: Case) -> None:
     subject = Subject()
     subject.bring(case.begin)
-    subject.backend.dies = case.dies
     for arc in case.faults:
-        subject.backend.fail(*arc)
+        subject.backend.fail(*arc, into_error=case.dies)
     with pytest.raises(OSError, match=" to ".join(state.name for state in case.faults[0])) as caught:
         subject.setter.set_state(case.new, case.recover)
     assert caught.value.errno == errno.EIO  # the first error, whatever recovering did
@@ -154,7 +159,7 @@ def test_a_way_that_is_blocked_fails_as_an_arc_does(recover: DeviceState) -> Non
 
 
 def lose(subject: Subject) -> DeviceLostError:
-    subject.backend.reset_error = OSError(errno.ENODEV, "gone")
+    subject.backend.fail_reset(errno=errno.ENODEV)
     subject.backend.fail(subject.backend.state, S.RUNNING_P2P)
     with pytest.raises(DeviceLostError) as caught:
         subject.setter.set_state(S.RUNNING_P2P, S.ERROR)
@@ -165,7 +170,7 @@ def lose(subject: Subject) -> DeviceLostError:
 def test_a_device_whose_reset_fails_is_lost() -> None:
     subject = Subject()
     error = lose(subject)
-    assert all(word in str(error) for word in ("'vf0'", "gone", "RUNNING to RUNNING_P2P"))
+    assert all(word in str(error) for word in ("'vf0'", "No such device", "RUNNING to RUNNING_P2P"))
     assert isinstance(error, VFIOMigrationError)
     assert subject.migration.device_state is S.ERROR
 
@@ -184,7 +189,6 @@ def test_a_lost_device_refuses_everything_and_its_backend_is_asked_nothing(
 ) -> None:
     subject = Subject()
     lose(subject)
-    subject.backend.reset_error = None
     with pytest.raises(DeviceLostError, match="vf0"):
         subject.setter.set_state(new, recover)
     assert subject.backend.asked == []
@@ -196,7 +200,6 @@ def test_a_lost_device_is_not_reset_again() -> None:
     """Section 10: a lost device accepts nothing until it is taken away."""
     subject = Subject()
     lose(subject)
-    subject.backend.reset_error = None
     with pytest.raises(DeviceLostError, match="vf0"):
         subject.setter.reset()
     assert subject.backend.asked == []
@@ -206,21 +209,20 @@ def test_a_lost_device_is_not_reset_again() -> None:
 def test_a_lost_device_cannot_become_part_of_a_destination() -> None:
     subject = Subject()
     lose(subject)
-    subject.backend.reset_error = None
     with pytest.raises(DeviceLostError, match="vf0"):
         subject.migration.load_setup()
     assert subject.backend.asked == []
 
 
 def test_a_machine_with_a_lost_device_starts_and_stops_all_the_same(mode: str) -> None:
-    rig = Rig(mode)
+    rig = make_machine(mode)
     backends = {name: Backend() for name in ("vf0", "vf1")}
-    vf0, vf1 = (rig.add(name, backend) for name, backend in backends.items())
+    vf0, vf1 = (rig.add_device(name, backend=backend) for name, backend in backends.items())
     rig.machine.start()
     backends["vf0"].asked.clear()
     backends["vf0"].fail(S.RUNNING, S.RUNNING_P2P)
-    backends["vf0"].reset_error = OSError(errno.ENODEV, "gone")
-    attempt = rig.begin_attempt()
+    backends["vf0"].fail_reset(errno=errno.ENODEV)
+    attempt = begin_attempt(rig)
     assert rig.machine.stop() == 0
     assert (vf0.device_state, vf1.device_state) == (S.ERROR, S.STOP)
     assert [type(error) for error in attempt.errors] == [DeviceLostError] * 2  # of prepare, and of main
@@ -233,7 +235,6 @@ def test_a_machine_with_a_lost_device_starts_and_stops_all_the_same(mode: str) -
 def test_a_lost_device_that_was_taken_away_can_be_registered_anew() -> None:
     subject = Subject()
     lose(subject)
-    subject.backend.reset_error = None
     subject.migration.close()
     again = VFIOMigration(subject.machine, subject.migration.vfio_device)
     assert (again.device_state, subject.backend.state) == (S.RUNNING, S.RUNNING)
@@ -256,8 +257,8 @@ def test_each_recorded_state_is_announced_with_the_device_s_id_and_path() -> Non
 
 
 def test_events_come_at_the_time_at_which_the_state_was_reached() -> None:
-    rig = Rig()
-    migration = rig.add("vf0", Backend(latency=0.5), events=True)
+    rig = make_machine()
+    migration = rig.add_device("vf0", latency=0.5, events=True)
     migration._setter.set_state_or_reset(S.STOP)
     assert [event.time_ns for event in rig.announced] == [1_000_000_000]
 

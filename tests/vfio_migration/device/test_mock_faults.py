@@ -2,12 +2,11 @@ import errno
 import threading
 
 import pytest
-from suite.machines import LIMIT, register
-from suite.pair import make_pair
+from suite.machines import LIMIT, NO_PRECOPY, make_machine, make_pair
 
 from vfio_migration import DataFault, DeviceState, Migration, MigrationFlags, MockDevice
 from vfio_migration.device.mock_faults import Fault, FaultPlan
-from vmstate import Bus, Device, Machine, VirtualClock
+from vmstate import VirtualClock
 
 S = DeviceState
 ARC = (S.RUNNING, S.RUNNING_P2P)
@@ -148,10 +147,9 @@ def test_an_arc_that_a_reset_has_overtaken_changes_nothing() -> None:
 
 
 def test_a_device_that_stalls_holds_its_machine_up_until_somebody_outside_releases_it(threads: str) -> None:
-    machine = Machine(clock=VirtualClock())
-    mock = MockDevice()
-    register(machine, Device("vf0", Bus("b")), mock, threads=threads)
-    mock.stall(*ARC)
+    rig = make_machine(threads)
+    rig.add_device("vf0", stall="RUNNING -> RUNNING_P2P")
+    machine, mock = rig.machine, rig.mocks["vf0"]
     stalled = threading.Event()
     machine.monitor.subscribe(lambda event: stalled.set())
 
@@ -193,7 +191,7 @@ def test_a_migration_is_cancelled_at_any_moment_from_another_thread(until: float
 
 def test_a_device_whose_only_write_was_lost_knows_that_its_state_is_incomplete() -> None:
     # Found by the soak: the source's reads end too early, and the one write that comes is lost.
-    pair = make_pair(("vf0",), flags=MigrationFlags.STOP_COPY | MigrationFlags.P2P)
+    pair = make_pair(("vf0",), flags=NO_PRECOPY)
     pair.source.mocks["vf0"].fail_read(DataFault.CUT)
     pair.destination.mocks["vf0"].fail_write(DataFault.CUT)
     report = pair.migrate()

@@ -7,17 +7,18 @@ from contextlib import suppress
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suite.pair import Pair, make_pair
+from suite.machines import make_pair
 
 from vfio_migration import MigrationStatus, StreamError
 from vfio_migration.live.destination import Destination
 from vfio_migration.live.stream import Header, StreamReader, StreamWriter
+from vfio_migration.testing import PairRig
 from vmstate import Channel, LoadStream, MigrationEvent, RunState, SaveStream, VirtualClock, channel_pair
 
 IDS = ("vf0", "vf1")
 
 
-def small_pair() -> Pair:
+def small_pair() -> PairRig:
     return make_pair(IDS, latency=0.0, rate=None, state_size=40)
 
 
@@ -42,7 +43,7 @@ def sent_by_a_migration() -> bytes:
 STREAM = sent_by_a_migration()
 
 
-def received(data: bytes) -> tuple[Pair, Destination]:
+def received(data: bytes) -> tuple[PairRig, Destination]:
     """Let a destination receive these bytes, whoever sent them."""
     pair = small_pair()
     machine = pair.destination.machine
@@ -64,7 +65,7 @@ def assert_refused(data: bytes, what: str) -> BaseException:
     pair, destination = received(data)
     assert destination.status is MigrationStatus.FAILED, what
     assert pair.destination.machine.run_state is RunState.INMIGRATE, what
-    assert {state.name for state in pair.destination.states().values()} == {"RUNNING"}, what
+    assert {state.name for state in pair.destination.device_states.values()} == {"RUNNING"}, what
     assert destination.error is not None
     assert isinstance(destination.error, StreamError), (what, destination.error)
     assert re.search(r"offset \d+", str(destination.error)) or "ended before" in str(destination.error), what

@@ -4,7 +4,7 @@ from itertools import pairwise, product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suite.machines import ARCS, BARE, FEATURES, P2P_ONLY, PRECOPY_ONLY, S
+from suite.machines import ARCS, BARE, FEATURES, NO_P2P, NO_PRECOPY, S
 
 from vfio_migration.device.state_machine import ALL_FLAGS, DeviceState, MigrationFlags
 from vfio_migration.plan.switchover import PLAIN, Bounds, PlannedDevice, PlannedHandler, plan_switchover
@@ -62,11 +62,11 @@ def handler(depth: int = 1, stop_s: int = 5, start_s: int = 6, prepare_s: int = 
         pytest.param(
             [device(parallel=False), device(parallel=False, times=2)], [], (88, 88, 88), id="serial devices only"
         ),
-        pytest.param([device(flags=PRECOPY_ONLY)], [], (7 + 5 + 15,) * 3, id="no P2P"),
-        pytest.param([device(flags=P2P_ONLY)], [], (1 + 10 + 17 + 11 + 4,) * 3, id="no pre-copy"),
+        pytest.param([device(flags=NO_P2P)], [], (7 + 5 + 15,) * 3, id="no P2P"),
+        pytest.param([device(flags=NO_PRECOPY)], [], (1 + 10 + 17 + 11 + 4,) * 3, id="no pre-copy"),
         pytest.param([device(flags=BARE)], [], (20 + 17 + 15,) * 3, id="neither"),
         pytest.param(
-            [device(flags=PRECOPY_ONLY)], [handler(prepare_s=2)], (42, 2 + 7 + 5 + 2 + 15, 31), id="prepare handlers"
+            [device(flags=NO_P2P)], [handler(prepare_s=2)], (42, 2 + 7 + 5 + 2 + 15, 31), id="prepare handlers"
         ),
         pytest.param([], [handler(PLAIN), handler(2)], (22, 22, 22), id="handlers only"),
     ],
@@ -92,8 +92,8 @@ _P2P_DESTINATION = ["RESUMING STOP RUNNING_P2P", "RUNNING_P2P RUNNING"]
     ("flags", "arcs"),
     [
         (ALL_FLAGS, ["PRE_COPY PRE_COPY_P2P", "PRE_COPY_P2P STOP_COPY", "", *_P2P_DESTINATION]),
-        (P2P_ONLY, ["RUNNING RUNNING_P2P", "RUNNING_P2P STOP", "STOP STOP_COPY", *_P2P_DESTINATION]),
-        (PRECOPY_ONLY, ["", "PRE_COPY STOP_COPY", "", "", "RESUMING STOP RUNNING"]),
+        (NO_PRECOPY, ["RUNNING RUNNING_P2P", "RUNNING_P2P STOP", "STOP STOP_COPY", *_P2P_DESTINATION]),
+        (NO_P2P, ["", "PRE_COPY STOP_COPY", "", "", "RESUMING STOP RUNNING"]),
         (BARE, ["", "RUNNING STOP", "STOP STOP_COPY", "", "RESUMING STOP RUNNING"]),
     ],
 )

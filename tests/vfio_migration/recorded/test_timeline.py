@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from suite.machines import Backend, Rig, S
+from suite.machines import make_machine
 
 from vfio_migration.recorded.timeline import Span, SpanKind, Timeline, build_timeline
 from vfio_migration.scenarios.file import load_scenario
@@ -127,12 +127,10 @@ def test_spans_overlap_if_there_was_a_moment_at_which_both_went_on(
 
 
 def test_a_failed_arc_is_a_span_as_long_as_it_took() -> None:
-    rig = Rig()
-    backend = Backend(latency=0.25)
-    rig.add("vf0", backend)
-    backend.fail(S.RUNNING, S.RUNNING_P2P)
+    rig = make_machine()
+    rig.add_device("vf0", latency=0.25, fail="RUNNING -> RUNNING_P2P")
     rig.machine.start()
-    arcs = [each for each in rig.spans() if each.kind is SpanKind.ARC]
+    arcs = rig.timeline.select(SpanKind.ARC)
     assert [(each.detail, each.seconds) for each in arcs] == [("RUNNING -> RUNNING_P2P", 0.25)]
     assert arcs[0].thread == "vfio_vmstate_change_prepare vf0"
 

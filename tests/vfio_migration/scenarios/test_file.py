@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from suite.machines import P2P_ONLY, S, without_threads
+from suite.machines import NO_PRECOPY, S
 
 from vfio_migration import ScenarioError, VFIOMigration
 from vfio_migration.device.state_machine import ALL_FLAGS
@@ -13,6 +13,7 @@ from vfio_migration.plan.switchover import PLAIN
 from vfio_migration.scenarios.file import bundled_scenarios, load_scenario, parse_scenario, scenario_from_data
 from vfio_migration.scenarios.model import HandlerSpec, Scenario
 from vfio_migration.scenarios.runner import run_once
+from vfio_migration.testing import ScarceThreads
 from vmstate import Clock, RunState, VirtualClock
 
 BAD = Path("bad.toml")
@@ -167,7 +168,7 @@ def test_a_built_machine_has_its_devices_and_handlers_and_takes_their_time() -> 
     (device,) = built.machine.migratables
     assert isinstance(device, VFIOMigration)
     assert device.vfio_device.backend is built.mocks["vf0"]
-    assert built.mocks["vf0"].flags == P2P_ONLY
+    assert built.mocks["vf0"].flags == NO_PRECOPY
     built.machine.start()
     assert clock.now() == 500_000_000
     built.machine.stop(RunState.PAUSED)
@@ -202,12 +203,13 @@ def test_the_threads_key_says_which_devices_keep_a_thread_and_closing_the_machin
     assert not kept.is_alive()
 
 
-def test_a_machine_that_is_refused_a_thread_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_is_refused_a_thread_keeps_none() -> None:
     loaded = scenario(f'{TREE}[[vfio]]\ndevices = "vf[0-9]"\nthreads = "parked"\n')
     assert len(loaded.devices) == 2
     before = set(threading.enumerate())
-    with without_threads(monkeypatch, "vfio_parked vf1"), pytest.raises(RuntimeError, match="can't start new thread"):
-        loaded.build("vm", clock=VirtualClock())
+    clock = ScarceThreads(VirtualClock(), pattern="vfio_parked vf1")
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        loaded.build("vm", clock=clock)
     assert set(threading.enumerate()) == before
 
 

@@ -186,6 +186,7 @@ def test_state_that_is_not_the_source_s_is_no_completed_run(monkeypatch: pytest.
     assert [each["state_intact"] for each in result.as_json()["modes"]["serial"]["runs"]] == [False]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(("at", "status"), [("pre-switchover", "cancelled"), ("completed", "completed")])
 def test_ctrl_c_ends_the_runs_whether_or_not_it_came_in_time_to_cancel(
     monkeypatch: pytest.MonkeyPatch, at: str, status: str

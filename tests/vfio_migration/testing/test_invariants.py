@@ -1,70 +1,29 @@
-from typing import Any
+from pathlib import Path
 
 import pytest
-from suite.machines import register
-from suite.pair import Pair, make_pair
+from suite.machines import make_pair
 
-from vfio_migration import DeviceState, MigrationReport, MigrationStatus, MockDevice
+from vfio_migration import DeviceState, MigrationReport
 from vfio_migration.testing import (
     Invariants,
     InvariantViolationError,
-    ScarceThreads,
-    destination_gone_at,
-    raising_handler,
+    PairRig,
+    count_descriptors,
     stream_cut_at,
 )
-from vmstate import Bus, Device, RunState, VirtualClock
+from vmstate import RunState
 
 S = DeviceState
-
-
-def checked(pair: Pair, **options: Any) -> MigrationReport:
-    invariants = Invariants(pair.source.machine, pair.destination.machine)
-    report = pair.migrate(**options)
-    invariants.check(report)
-    return report
-
-
-@pytest.mark.parametrize("size", [0, 1, 40, 300, 2500, 9000])
-@pytest.mark.parametrize("make", [stream_cut_at, destination_gone_at])
-def test_a_connection_that_breaks_fails_the_migration_and_the_source_goes_on(
-    make: object, size: int, threads: str
-) -> None:
-    pair = make_pair(threads=threads)
-    report = checked(pair, sockets=make(size))  # type: ignore[operator]
-    assert report.status is MigrationStatus.FAILED
-    assert pair.source.machine.run_state is RunState.RUNNING
-    assert checked(pair).completed
-
-
-def test_a_connection_that_holds_long_enough_is_no_fault() -> None:
-    assert checked(make_pair(), sockets=stream_cut_at(10**6)).completed
-    assert checked(make_pair(), sockets=destination_gone_at(10**6)).completed
-
-
-@pytest.mark.parametrize("times", [None, 1, 3])
-def test_without_threads_changes_are_made_on_the_spot_and_nothing_is_lost(times: int | None) -> None:
-    pair = make_pair(("a", "b", "c"), clock=ScarceThreads(VirtualClock(), times=times))
-    assert checked(pair).completed
-
-
-def test_a_handler_that_raises_fails_one_migration(threads: str) -> None:
-    pair = make_pair(threads=threads)
-    pair.source.machine.handlers.add(raising_handler(ValueError("on purpose"), running=False))
-    report = checked(pair)
-    assert report.status is MigrationStatus.FAILED
-    assert checked(pair).completed
 
 
 def test_a_thread_that_waits_for_work_is_not_left_behind() -> None:
     pair = make_pair(())
     invariants = Invariants(pair.source.machine, pair.destination.machine)
-    for side in (pair.source, pair.destination):
-        register(side.machine, Device("late", Bus("b")), MockDevice(), threads="parked")
+    pair.add_device("late", threads="parked")
     invariants.check(pair.migrate())
 
 
-def violation(pair: Pair, invariants: Invariants, report: MigrationReport) -> str:
+def violation(pair: PairRig, invariants: Invariants, report: MigrationReport) -> str:
     with pytest.raises(InvariantViolationError) as caught:
         invariants.check(report)
     return str(caught.value)
@@ -114,3 +73,16 @@ def test_statuses_out_of_order_and_descriptors_left_open_are_seen() -> None:
     assert "2 file descriptor(s) left open" in text
     for each in left:
         each.close()
+
+
+@pytest.mark.parametrize("folders", [("/proc/self/fd", "/dev/fd"), ("/nowhere", "/dev/fd"), ("/nowhere",)])
+def test_descriptors_are_counted_with_or_without_a_folder_that_lists_them(
+    monkeypatch: pytest.MonkeyPatch, folders: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("vfio_migration.testing.invariants._DESCRIPTOR_FOLDERS", tuple(map(Path, folders)))
+    before = count_descriptors()
+    left = stream_cut_at(0)
+    assert count_descriptors() == before + 2
+    for each in left:
+        each.close()
+    assert count_descriptors() == before

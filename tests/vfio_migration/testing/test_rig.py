@@ -1,8 +1,12 @@
+import threading
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
-from vfio_migration import DeviceState, MockDevice
+from vfio_migration import DeviceState, MockDevice, Watchdog
 from vfio_migration.testing import MachineRig, PairRig
-from vmstate import RunState
+from vmstate import RegistrationError, RunState
 
 
 def test_devices_and_handlers_lie_at_the_depth_that_was_asked_for(vm_machine: MachineRig) -> None:
@@ -74,3 +78,53 @@ def test_a_pair_takes_any_backend(vm_pair: PairRig) -> None:
 def test_a_backend_that_lacks_something_is_named(vm_machine: MachineRig) -> None:
     with pytest.raises(TypeError, match="the backend of device 'vf0' lacks flags, state, bind"):
         vm_machine.add_device("vf0", backend=object)  # type: ignore[arg-type]
+
+
+def test_devices_change_by_the_threads_of_their_rig_unless_told_otherwise() -> None:
+    with MachineRig(threads="parked") as parked, MachineRig(parallel=False) as serial:
+        for rig in (parked, serial):
+            rig.add_device("usual")
+            rig.add_device("other", parallel=True, threads="per-change")
+        parked_threads = [each.name for each in threading.enumerate() if each.name.startswith("vfio_parked")]
+        entries = [[entry.name for entry in rig.machine.handlers].count("usual") for rig in (parked, serial)]
+    assert parked_threads == ["vfio_parked usual"]
+    assert entries == [2, 1]
+
+
+@pytest.mark.parametrize("make", [lambda mock: mock, lambda mock: lambda: mock], ids=["it", "what makes it"])
+def test_a_mock_of_one_s_own_is_among_the_mocks(vm_machine: MachineRig, make: Callable[[MockDevice], Any]) -> None:
+    mock = MockDevice()
+    vm_machine.add_device("vf0", backend=make(mock))
+    assert vm_machine.mocks == {"vf0": mock}
+
+
+def test_a_refused_device_takes_no_place() -> None:
+    with MachineRig() as rig:
+        first = rig.add_device("vf0")
+        mock = rig.mocks["vf0"]
+        with pytest.raises(RegistrationError, match="vf0"):
+            rig.add_device("vf0")
+        assert (rig.devices, rig.mocks) == ({"vf0": first}, {"vf0": mock})
+
+
+def test_a_lost_device_that_stalls_is_removed_and_another_takes_its_place(vm_pair: PairRig) -> None:
+    vm_pair.add_device("vf0", stall="PRE_COPY_P2P -> STOP_COPY", watchdog=Watchdog(give_up_after_s=5))
+    assert vm_pair.migrate().lost_devices == ("vf0",)
+    vm_pair.remove_device("vf0")
+    assert vm_pair.source.machine.migratables == vm_pair.destination.machine.migratables == ()
+    assert not vm_pair.source.mocks
+    assert not vm_pair.source.devices
+    vm_pair.add_device("vf0")
+    assert vm_pair.migrate().completed
+
+
+def test_a_pair_migrates_there_and_back_with_states_that_differed(vm_pair: PairRig) -> None:
+    for name in ("vf0", "vf1"):
+        vm_pair.add_device(name)
+    hashes = vm_pair.source.state_hashes
+    assert len({*hashes.values(), *vm_pair.destination.state_hashes.values()}) == 4
+    assert vm_pair.migrate().completed
+    assert vm_pair.destination.state_hashes == vm_pair.source.state_hashes
+    assert vm_pair.migrate(back=True).completed
+    assert vm_pair.source.machine.run_state is RunState.RUNNING
+    assert vm_pair.source.state_hashes == vm_pair.destination.state_hashes

@@ -362,6 +362,7 @@ def test_a_thread_that_cannot_be_started_leaves_the_clock_as_it_was(
     assert clock.now() == 10**9
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_reaches_the_main_thread_and_the_others_finish(clock: VirtualClock, log: Log) -> None:
     def work(name: str) -> None:
         clock.sleep(1.0)

@@ -1,0 +1,151 @@
+"""
+The way back: what the destination answers once the whole stream is in, and how the source makes sure of it.
+
+Answers and requests are frames of a fixed size under a checksum, numbers big-endian:
+
+    answer    4 bytes "VSWA"; kind, 1 byte; the checksum that ends the stream (0: none was seen), 4 bytes; length of the
+              text, 2 bytes; the text in UTF-8, filled up with zeros to 512 bytes in all, the last 4 of them a CRC-32
+    request   4 bytes "VSWR"; kind, 1 byte; CRC-32, 4 bytes
+
+Their size is fixed so that whatever is altered, the next frame begins where it should: a length that was altered would
+swallow what follows. An answer that fails its check is asked for again; that the destination runs only counts with the
+checksum of the very stream that was sent, so an answer from elsewhere, or one that comes early, is none.
+"""
+
+import struct
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import IntEnum
+
+from vfio_migration.errors import StreamError
+from vmstate import Channel, ChannelClosedError
+
+_ANSWER = struct.Struct(">4sBIH")
+_ANSWER_MAGIC = b"VSWA"
+_ANSWER_SIZE = 512
+_CHECKSUM = struct.Struct(">I")
+_LONGEST_TEXT = _ANSWER_SIZE - _ANSWER.size - _CHECKSUM.size
+_REQUEST = struct.Struct(">4sB")
+_REQUEST_MAGIC = b"VSWR"
+_REQUEST_SIZE = _REQUEST.size + _CHECKSUM.size
+_MOST_REPEATS = 16  # of an answer; a connection that alters more than so many is as good as none
+
+
+class AnswerKind(IntEnum):
+    """What the destination has to say."""
+
+    RUNNING = 2  # its machine has taken over
+    FAILED = 3  # it has not, and never will
+
+
+class _RequestKind(IntEnum):
+    REPEAT = 1
+    THANKS = 2  # the source has heard it
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer; the text says why the destination failed, `stream` is the checksum that ended the stream."""
+
+    kind: AnswerKind
+    stream: int = 0
+    text: str = ""
+
+    def packed(self) -> bytes:
+        """Give the frame."""
+        text = self.text.encode(errors="replace")
+        if len(text) > _LONGEST_TEXT:
+            text = text[: _LONGEST_TEXT - 3].decode(errors="ignore").encode() + b"..."
+        head = _ANSWER.pack(_ANSWER_MAGIC, self.kind, self.stream, len(text))
+        return _sealed((head + text).ljust(_ANSWER_SIZE - _CHECKSUM.size, b"\0"))
+
+
+def give_answer(channel: Channel, answer: Answer) -> None:
+    """
+    Send an answer, and repeat it until the source has heard it or is gone.
+
+    Raises:
+        ChannelClosedError: the source is gone.
+
+    """
+    frame = answer.packed()
+    for _ in range(_MOST_REPEATS):
+        channel.send(frame)
+        request = _receive(channel, _REQUEST_SIZE)
+        if request is None or request == _request(_RequestKind.THANKS):
+            return  # gone: it has heard it, or will say that it does not know
+        # Whatever else it is, altered or not, it can only ask for one thing.
+
+
+def await_answer(channel: Channel, stream: int, *, timeout_s: float | None = None) -> Answer:
+    """
+    Wait for an answer to the stream that ended with this checksum.
+
+    Raises:
+        StreamError: the connection ended, or altered every answer.
+        TimeoutError: there was none after so many seconds.
+
+    """
+    for _ in range(_MOST_REPEATS):
+        answer = _next_answer(lambda size: _receive(channel, size, timeout_s))
+        if answer is not None and (answer.kind is AnswerKind.FAILED or answer.stream == stream):
+            _say(channel, _RequestKind.THANKS)
+            return answer
+        _say(channel, _RequestKind.REPEAT)
+    raise StreamError(f"each of {_MOST_REPEATS} answers of the destination was altered on its way")
+
+
+def last_words(channel: Channel, *, timeout_s: float) -> str | None:
+    """Give what the destination says of its failure, where the connection was cut; None if it says nothing."""
+    try:
+        answer = _next_answer(lambda size: _receive(channel, size, timeout_s))
+    except (StreamError, TimeoutError):
+        return None
+    return answer.text if answer is not None and answer.kind is AnswerKind.FAILED else None
+
+
+def _next_answer(receive: Callable[[int], bytes | None]) -> Answer | None:
+    """Read a frame; None if it fails its check, or says something unknown."""
+    frame = receive(_ANSWER_SIZE)
+    if frame is None:
+        raise StreamError("the connection ended without an answer of the destination")
+    if not _intact(frame):
+        return None
+    magic, kind, stream, length = _ANSWER.unpack_from(frame)
+    if magic != _ANSWER_MAGIC or kind not in list(AnswerKind) or length > _LONGEST_TEXT:
+        return None
+    text = frame[_ANSWER.size : _ANSWER.size + length]
+    return Answer(AnswerKind(kind), stream, text.decode(errors="replace"))
+
+
+def _say(channel: Channel, kind: _RequestKind) -> None:
+    with suppress(ChannelClosedError):  # the next receive says so if anybody needs to know
+        channel.send(_request(kind))
+
+
+def _request(kind: _RequestKind) -> bytes:
+    return _sealed(_REQUEST.pack(_REQUEST_MAGIC, kind))
+
+
+def _sealed(data: bytes) -> bytes:
+    return data + _CHECKSUM.pack(zlib.crc32(data))
+
+
+def _intact(frame: bytes) -> bool:
+    return _sealed(frame[: -_CHECKSUM.size]) == frame
+
+
+def _receive(channel: Channel, size: int, timeout_s: float | None = None) -> bytes | None:
+    """Receive a whole frame; None if the connection ends before that."""
+    frame = b""
+    while len(frame) < size:
+        try:
+            more = channel.receive(size - len(frame), timeout_s)
+        except ChannelClosedError:
+            return None
+        if not more:
+            return None
+        frame += more
+    return frame
