@@ -54,8 +54,9 @@ class _OtherState:
         """Have nothing to send before the stop."""
         return 0
 
-    def save_iterate(self, stream: SaveStream) -> None:
+    def save_iterate(self, stream: SaveStream) -> int:
         """Send nothing."""
+        return 0
 
     def save_complete(self, stream: SaveStream) -> None:
         """Ask all devices for the last time."""
@@ -82,3 +83,6 @@ class _OtherState:
 
     def notify(self, event: MigrationEvent) -> None:
         """Do nothing."""
+
+    def reset(self) -> None:
+        """Have nothing to reset."""
