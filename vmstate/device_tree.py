@@ -6,6 +6,8 @@ from vmstate.errors import DeviceTreeError
 from vmstate.handlers import Callback, HandlerEntry, HandlerList, ReturningCallback
 
 MAX_DEPTH = 32767
+_LONGEST_ID = 255  # bytes
+_SHOWN = 40  # characters of one that is too long
 _MIN_ADJUST, _MAX_ADJUST = -32768, 32767
 _PRIORITIES_PER_DEPTH = 65536
 _PLAIN = 16384  # halfway between plain priorities around 0 and depth 0 around 32768
@@ -43,11 +45,20 @@ class Device:
 
     `type` is the device's type as `info qtree` prints it; `id` is empty for a device without one. `properties` are
     those of a parsed tree that say where it is: `host`, `sysfsdev`, `fd` and `addr`.
+
+    Raises:
+        DeviceTreeError: the id is no printable text of at most 255 bytes, which is what a migration stream can say.
+
     """
 
     __slots__ = ("_bus", "_buses", "id", "properties", "type")
 
     def __init__(self, id: str, bus: Bus | None = None, type: str = "") -> None:  # noqa: A002 - QEMU's words
+        if not id.isprintable() or len(id.encode(errors="replace")) > _LONGEST_ID:
+            raise DeviceTreeError(
+                f"a device's id is printable text of at most {_LONGEST_ID} bytes; got {id[:40]!r}"
+                f"{f'... of {len(id):,} characters' if len(id) > _SHOWN else ''}"
+            )
         self.id = id
         self.type = type
         self._bus: Bus | None = None

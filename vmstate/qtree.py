@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 
 from vmstate.device_tree import Bus, Device
-from vmstate.errors import DeviceNotFoundError, QtreeError
+from vmstate.errors import DeviceNotFoundError, DeviceTreeError, QtreeError
 
 _QUOTED = re.compile(r"(?:>+ ?)+")
 _STEP = 2  # QEMU indents each level by two blanks
@@ -182,7 +182,10 @@ class _Reader:
         bus = self._parent(number, indent, content)
         if not isinstance(bus, Bus):
             raise QtreeError(f"line {number}: device {kind!r} must sit on a bus, stands below a device")
-        self._above.append((indent, Device(id_[:-1], bus, kind)))
+        try:
+            self._above.append((indent, Device(id_[:-1], bus, kind)))
+        except DeviceTreeError as error:
+            raise QtreeError(f"line {number}: {error}") from error
 
     @staticmethod
     def _property(device: Device, content: str) -> None:

@@ -66,7 +66,7 @@ def dialogue(name: str) -> list[str]:
     return [
         each["data"]["status"] if each["event"] == "MIGRATION" else each["event"]
         for each in said
-        if each.get("event") not in (None, "SHUTDOWN")
+        if each.get("event") not in (None, "SHUTDOWN", "MIGRATION_PASS")
     ]
 
 
@@ -154,7 +154,9 @@ class Ours:
 
     def events(self, side: str) -> list[str]:
         return [
-            str(event.data["status"]) if event.name == "MIGRATION" else event.name for event in self.announced[side]
+            str(event.data["status"]) if event.name == "MIGRATION" else event.name
+            for event in self.announced[side]
+            if event.name != "MIGRATION_PASS"  # a guest that dirties its memory has more of them
         ]
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from suite.machines import LIMIT, SMALL, make_machine, make_pair, statuses
+from suite.machines import LIMIT, SMALL, make_machine, make_pair
 
 from vfio_migration import DeviceState, Migration, MigrationStatus, MockDevice
 from vfio_migration.testing import our_threads
@@ -53,7 +53,16 @@ def test_the_first_ctrl_c_cancels_the_migration(clock: Clock, threads: str) -> N
     assert pair.migrate().completed
 
 
-def test_a_second_ctrl_c_leaves_at_once(threads: str) -> None:
+def test_a_second_ctrl_c_leaves_at_once_and_the_first_still_cancels(
+    threads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel, asked = Migration.cancel, threading.Event()
+
+    def cancel_and_tell(migration: Migration) -> bool:
+        asked.set()
+        return cancel(migration)
+
+    monkeypatch.setattr(Migration, "cancel", cancel_and_tell)
     pair = make_pair(latency=0.001, rate=None, clock=RealClock(), threads=threads)  # real: signals are
     mock = pair.source.mocks["vf0"]
     mock.stall(S.RUNNING, S.PRE_COPY)
@@ -62,14 +71,13 @@ def test_a_second_ctrl_c_leaves_at_once(threads: str) -> None:
         while not mock.stalled:
             threading.Event().wait(0.001)
         press_ctrl_c()
-        while pair.source.machine.attempt is None or "cancelling" not in statuses(pair.source):
-            threading.Event().wait(0.001)
+        assert asked.wait(LIMIT)  # which waits for the big lock, as the set-up holds it
         press_ctrl_c()
 
     thread = threading.Thread(target=interrupt_twice)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        pair.migrate()
+        pair.migrate(pause_before_switchover=True)  # where the lock is free
     assert mock.stalled  # it did not wait for that
     mock.release()
     thread.join(LIMIT)
@@ -123,21 +131,21 @@ def test_ctrl_c_while_a_thread_is_joined_waits_for_that_thread(threads: str) -> 
 def test_ctrl_c_in_the_command_says_that_the_source_runs_again(tmp_path: Path) -> None:
     scenario = tmp_path / "small.toml"
     scenario.write_text(SMALL, encoding="utf-8")
-    # The command's own code, interrupted when a device is on its way, which ends when that has been heard.
+    # The command's own code, interrupted when a device is read in pre-copy, which ends when that has been heard.
     code = (
         "import signal, threading\n"
         "from vfio_migration import Migration, MockDevice\n"
-        "arc, cancel, heard = MockDevice.set_arc, Migration.cancel, threading.Event()\n"
-        "def set_arc(self, target):\n"
-        "    if target.name == 'PRE_COPY_P2P' and not heard.is_set():\n"
+        "read, cancel, heard = MockDevice.read, Migration.cancel, threading.Event()\n"
+        "def interrupted_read(self, size):\n"
+        "    if self.state.name == 'PRE_COPY' and not heard.is_set():\n"
         "        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)\n"
         "        heard.wait()\n"
-        "    arc(self, target)\n"
+        "    return read(self, size)\n"
         "def note_cancel(self):\n"
         "    cancelled = cancel(self)\n"
         "    heard.set()\n"
         "    return cancelled\n"
-        "MockDevice.set_arc, Migration.cancel = set_arc, note_cancel\n"
+        "MockDevice.read, Migration.cancel = interrupted_read, note_cancel\n"
         "from vfio_migration.cli.main import app\n"
         "app()\n"
     )

@@ -151,3 +151,14 @@ def test_a_device_handler_is_an_entry_like_any_other() -> None:
     with pytest.raises(ValueError, match="at least one callback"):
         add_device_handler(handlers, Device("nic"))
     assert len(handlers) == 1
+
+
+@pytest.mark.parametrize("name", ["vf0", "", "短い名前", "a b", "x" * 255])
+def test_an_id_is_printable_text(name: str) -> None:
+    assert Device(name).id == name
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x00b", "\x1b[31m", "x" * 256, "短" * 86, "\ud800"])
+def test_an_id_that_no_stream_can_say_is_refused_when_the_device_is_made(name: str) -> None:
+    with pytest.raises(DeviceTreeError, match="printable text of at most 255 bytes"):
+        Device(name)

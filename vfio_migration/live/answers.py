@@ -1,5 +1,5 @@
 """
-The way back: what the destination answers once the whole stream is in, and how the source makes sure of it.
+The way back: what the destination has to say, and how the source makes sure of it.
 
 Answers and requests are frames of a fixed size under a checksum, numbers big-endian:
 
@@ -24,9 +24,9 @@ from vmstate import Channel, ChannelClosedError
 
 _ANSWER = struct.Struct(">4sBIH")
 _ANSWER_MAGIC = b"VSWA"
-_ANSWER_SIZE = 512
+ANSWER_SIZE = 512  # bytes
 _CHECKSUM = struct.Struct(">I")
-_LONGEST_TEXT = _ANSWER_SIZE - _ANSWER.size - _CHECKSUM.size
+_LONGEST_TEXT = ANSWER_SIZE - _ANSWER.size - _CHECKSUM.size
 _REQUEST = struct.Struct(">4sB")
 _REQUEST_MAGIC = b"VSWR"
 _REQUEST_SIZE = _REQUEST.size + _CHECKSUM.size
@@ -36,6 +36,7 @@ _MOST_REPEATS = 16  # of an answer; a connection that alters more than so many i
 class AnswerKind(IntEnum):
     """What the destination has to say."""
 
+    READY = 1  # its devices can receive
     RUNNING = 2  # its machine has taken over
     FAILED = 3  # it has not, and never will
 
@@ -59,7 +60,27 @@ class Answer:
         if len(text) > _LONGEST_TEXT:
             text = text[: _LONGEST_TEXT - 3].decode(errors="ignore").encode() + b"..."
         head = _ANSWER.pack(_ANSWER_MAGIC, self.kind, self.stream, len(text))
-        return _sealed((head + text).ljust(_ANSWER_SIZE - _CHECKSUM.size, b"\0"))
+        return _sealed((head + text).ljust(ANSWER_SIZE - _CHECKSUM.size, b"\0"))
+
+
+def say_ready(channel: Channel) -> None:
+    """Send that the devices can receive, once; raises ChannelClosedError if the source is gone."""
+    channel.send(Answer(AnswerKind.READY).packed())
+
+
+def await_ready(channel: Channel) -> Answer | None:
+    """
+    Wait until the destination says that its devices can receive, or that it has failed.
+
+    None stands for an answer that was altered. It is not asked for again, as nothing depends on it: a destination that
+    has failed is noticed at the next send.
+
+    Raises:
+        StreamError: the connection ended.
+        ChannelClosedError: this end was closed.
+
+    """
+    return _next_answer(lambda size: _receive(channel, size))
 
 
 def give_answer(channel: Channel, answer: Answer) -> None:
@@ -108,7 +129,7 @@ def last_words(channel: Channel, *, timeout_s: float) -> str | None:
 
 def _next_answer(receive: Callable[[int], bytes | None]) -> Answer | None:
     """Read a frame; None if it fails its check, or says something unknown."""
-    frame = receive(_ANSWER_SIZE)
+    frame = receive(ANSWER_SIZE)
     if frame is None:
         raise StreamError("the connection ended without an answer of the destination")
     if not _intact(frame):

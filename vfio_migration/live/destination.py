@@ -3,7 +3,7 @@
 import threading
 
 from vfio_migration.errors import described
-from vfio_migration.live.answers import Answer, AnswerKind, give_answer
+from vfio_migration.live.answers import Answer, AnswerKind, give_answer, say_ready
 from vfio_migration.live.going_back import reachable
 from vfio_migration.live.source import Takeover
 from vfio_migration.live.status import MigrationStatus
@@ -78,6 +78,8 @@ class Destination:
             with machine.big_lock:
                 for migratable in machine.migratables:
                     migratable.load_setup()
+            if self._confirmed:
+                say_ready(self._channel)
             noted = reader.load_sections(machine.migratables)
             for migratable in machine.migratables:
                 migratable.load_complete()

@@ -61,8 +61,12 @@ def migrate(
         try:
             migration.wait_for_end()
         except KeyboardInterrupt:
-            migration.cancel()
-            return replace(migration.wait(), interrupted=True)
+            # In a thread of its own: to cancel may have to wait for the big lock, and a second Ctrl-C leaves at once
+            # without taking that back.
+            canceller = source.clock.start_thread(migration.cancel, "mig/cancel")
+            report = migration.wait()
+            source.clock.join(canceller)
+            return replace(report, interrupted=True)
         return migration.wait()
 
 
@@ -283,8 +287,8 @@ class Migration:
             destination_state=self._destination_machine.run_state,
             destination_status=destination.status,
             source_stop_s=_seconds(switchover.stop_told_ns, switchover.saving_ns),
-            transfer_s=_seconds(switchover.saving_ns, destination.loaded_ns),
-            destination_start_s=_seconds(destination.loaded_ns, destination.running_ns),
+            transfer_s=_seconds(switchover.saving_ns, switchover.sent_ns),
+            destination_start_s=_seconds(switchover.sent_ns, destination.running_ns),
             bytes_sent=source.bytes_sent,
             stream_sha256=source.stream_sha256,
             precopy_rounds=source.precopy_rounds,
@@ -312,7 +316,7 @@ class Migration:
             _refuse_devices(machine)
         state = source.run_state
         if state in (RunState.INMIGRATE, RunState.POSTMIGRATE, RunState.FINISH_MIGRATE) or not (
-            state.may_become(RunState.FINISH_MIGRATE)
+            state.may_become(RunState.FINISH_MIGRATE) and RunState.FINISH_MIGRATE.may_become(state)
         ):
             raise MigrationRefusedError(f"machine {source.name!r} cannot be migrated in run state '{state}'")
         if destination.run_state.live:

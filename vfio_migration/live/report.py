@@ -13,7 +13,7 @@ class MigrationReport:
 
     - `source_stop_s`: from telling the source to stop until saving begins (a pause before the switchover
       included).
-    - `transfer_s`: from there until the destination has loaded everything.
+    - `transfer_s`: from there until the last byte is out.
     - `noted_state`: the run state that the source had when it was stopped; None if it was not.
     - `lost_devices`: not even a reset helped; `reset_devices`: they run, and have lost the guest's state.
     - `destination_start_s`: from there until the destination's machine runs, or has the state it is to have.

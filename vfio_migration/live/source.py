@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Literal
 
-from vfio_migration.errors import MigrationFailedError, StreamError, TakeoverUnknownError
-from vfio_migration.live.answers import AnswerKind, await_answer, last_words
+from vfio_migration.errors import MigrationFailedError, StreamError, TakeoverUnknownError, described
+from vfio_migration.live.answers import AnswerKind, await_answer, await_ready, last_words
 from vfio_migration.live.control import Control
 from vfio_migration.live.going_back import go_back, tell_all
 from vfio_migration.live.status import MigrationStatus
@@ -47,6 +47,7 @@ class Source:
         self._answer_timeout_s = answer_timeout_s
         self._writer = StreamWriter(channel)
         self.switchover = Switchover(machine, self._writer, control, pause=pause)
+        self._ready = False
         self.precopy_rounds = 0
 
     @property
@@ -92,15 +93,18 @@ class Source:
 
     def _precopy(self) -> None:
         """
-        Make passes, each of all that is pending when it begins, until nothing is.
+        Make passes, each of all that is pending when it begins, until nothing is and the destination can receive.
 
-        Not limited in number: what was left would be paid for while nobody is served.
+        Not limited in number: what was left would be paid for while nobody is served. QEMU asks nobody whether its
+        destination is ready, and has gigabytes of memory to send meanwhile. Here a machine may have none, and would be
+        stopped for a destination whose devices are still on their way to RESUMING.
         """
         machine = self._machine
         exact_queries = 1  # QEMU's first is made in the set-up
         while True:
             pending = [each.pending() for each in machine.migratables]
             if not any(pending):
+                self._await_ready()
                 exact_queries += 1
                 machine.announce("MIGRATION_PASS", **{"pass": exact_queries})
                 pending = [each.pending() for each in machine.migratables]
@@ -108,6 +112,18 @@ class Source:
                 break
             self.precopy_rounds += 1
         machine.emit("migration_thread_low_pending", pending=sum(pending))
+
+    def _await_ready(self) -> None:
+        if self._ready or not self._confirmed:
+            return
+        try:
+            answer = await_ready(self._channel)
+        except StreamError as error:
+            self._control.check()  # mostly it has ended since somebody has cancelled
+            raise MigrationFailedError(str(error)) from error
+        if answer is not None and answer.kind is AnswerKind.FAILED:
+            raise MigrationFailedError(f"the destination failed: {answer.text}")
+        self._ready = True
 
     def _pass(self, pending: list[int]) -> int:
         """Send that much of each; gives how much there was, 0 where devices have nothing for now after all."""
@@ -169,7 +185,7 @@ class Source:
                     error.add_note(f"while the source went back: {second!r}")
         if not cancelled:
             self._look_behind(error)
-            _log.error("migration failed", machine=machine.name, error=str(self._control.error))
+            _log.error("migration failed", machine=machine.name, error=described(self._control.error or error))
         self._control.take(MigrationStatus.CANCELLED if cancelled else MigrationStatus.FAILED)
 
     def _stay(self) -> None:

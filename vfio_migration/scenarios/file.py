@@ -32,7 +32,7 @@ from vfio_migration.scenarios.entries import (
 from vfio_migration.scenarios.model import DeviceSpec, HandlerSpec, Scenario, TreeSource
 from vfio_migration.scenarios.scenario_faults import FaultSpec
 from vfio_migration.wording import arc_name, in_order, listed
-from vmstate import Device, DeviceTree, QtreeError, depth_of_priority
+from vmstate import Device, DeviceTree, DeviceTreeError, QtreeError, depth_of_priority
 
 
 def bundled_scenarios() -> dict[str, str]:
@@ -99,6 +99,8 @@ def _resolve(file: ScenarioFile, path: Path) -> Scenario:
         tree = source.build()
     except QtreeError as error:
         raise _BadValueError(f"tree.qtree: {error}") from error
+    except DeviceTreeError as error:
+        raise _BadValueError(f"tree.devices: {error}") from error
     except KeyError as error:
         raise _BadValueError(str(error.args[0])) from error
     places = {id(device): place for place, device in enumerate(tree)}

@@ -8,10 +8,11 @@ from statistics import median
 from typing import Any
 
 from vfio_migration.errors import described
-from vfio_migration.live import MigrationReport, MigrationStatus, migrate
+from vfio_migration.live import Migration, MigrationReport, MigrationStatus, migrate
 from vfio_migration.plan import Bounds
 from vfio_migration.recorded import Timeline, build_timeline
 from vfio_migration.scenarios.model import Scenario
+from vfio_migration.wording import listed
 from vmstate import Clock, Recorder, TraceEvent
 
 MODES = ("serial", "parallel")
@@ -39,8 +40,24 @@ class Run:
         """What went wrong; empty if nothing did."""
         if not self.report.completed:
             error = self.report.error
-            return f"migration {self.report.status}: {'' if error is None else described(error)}"
+            return f"migration {self.report.status}: {'' if error is None else described(error)}{self._devices}"
         return "" if self.state_intact else "the state that arrived is not what was sent"
+
+    @property
+    def _devices(self) -> str:
+        """What became of devices in a migration that did not complete."""
+        report = self.report
+        reset = "reset, so that the guest's state is lost: "
+        said = [
+            f"{what}{listed(devices)}"
+            for what, devices in (
+                (f"of the source, {reset}", report.reset_devices),
+                ("of the source, lost: ", report.lost_devices),
+                ("of the destination, lost: ", report.destination_lost_devices),
+            )
+            if devices
+        ]
+        return "".join(f"; {each}" for each in said)
 
 
 @dataclass(frozen=True)
@@ -190,8 +207,14 @@ def run_once(scenario: Scenario, clock: Clock | None = None, *, record: bool = T
     source = scenario.build("source", clock=clock, trace=trace)
     destination = scenario.build("destination", clock=source.machine.clock, trace=trace, destination=True)
     source.machine.start()
-    report = migrate(source.machine, destination.machine)
-    intact = all(mock.state_hash == destination.mocks[name].state_hash for name, mock in source.mocks.items())
+    sent: dict[str, str] = {}
+
+    def note_states(migration: Migration, status: MigrationStatus) -> None:
+        if status is MigrationStatus.COMPLETED:  # before the clean-up, which may have to reset a device
+            sent.update((name, mock.state_hash) for name, mock in source.mocks.items())
+
+    report = migrate(source.machine, destination.machine, on_status=note_states)
+    intact = report.completed and all(mock.state_hash == sent[name] for name, mock in destination.mocks.items())
     source.close()
     destination.close()
     return Run(report, intact, build_timeline(recorder.events), tuple(recorder.events))
@@ -206,4 +229,6 @@ def _run_json(run: Run) -> dict[str, Any]:
         "bytes_sent": report.bytes_sent,
         "stream_sha256": report.stream_sha256,
         "state_intact": run.state_intact,
+        "reset_devices": list(report.reset_devices),
+        "lost_devices": list(report.lost_devices),
     }

@@ -90,6 +90,8 @@ class _CutSocket(socket.socket):
     allowed_to_receive: int | None = None
 
     def send(self, data: "bytes | memoryview", flags: int = 0, /) -> int:  # type: ignore[override]
+        if self.allowed_to_receive == 0:
+            raise BrokenPipeError("gone on purpose")
         if self.allowed_to_send is None:
             return super().send(data, flags)
         if self.allowed_to_send <= 0:
@@ -119,7 +121,6 @@ def destination_gone_at(size: int) -> tuple[socket.socket, socket.socket]:
     """Make `migrate(..., sockets=...)` of a destination that dies, answering nothing, when it has `size` bytes."""
     source, destination = _cut_pair()
     destination.allowed_to_receive = size
-    destination.allowed_to_send = 0
     return source, destination
 
 

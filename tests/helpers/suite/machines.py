@@ -69,6 +69,9 @@ class Attempt:
     def __init__(self) -> None:
         self.errors: list[BaseException] = []
 
+    def keep_error(self, error: BaseException) -> None:
+        self.errors.append(error)
+
     def note_error(self, error: BaseException) -> None:
         self.errors.append(error)
 
@@ -116,8 +119,9 @@ def make_pair(
 
 
 def statuses(rig: MachineRig) -> list[str]:
-    """What the machine announced but for states of devices, a migration's status in place of MIGRATION."""
-    return [str(event.data.get("status", event.name)) for event in rig.announced if event.name != "VFIO_MIGRATION"]
+    """What the machine announced but for states of devices and passes, a migration's status in place of MIGRATION."""
+    left_out = ("VFIO_MIGRATION", "MIGRATION_PASS")
+    return [str(event.data.get("status", event.name)) for event in rig.announced if event.name not in left_out]
 
 
 def state_of(device: VFIOMigration | StateSetter) -> DeviceState:

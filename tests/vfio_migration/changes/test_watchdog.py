@@ -32,7 +32,7 @@ def test_without_giving_up_warnings_end_some_day() -> None:
     assert moments[-1] < 8 * 24 * 3600
 
 
-@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf"), 1e-12])
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), 1e-12])
 def test_times_that_are_none_are_refused(seconds: float) -> None:
     for options in ({"warn_after_s": seconds}, {"give_up_after_s": seconds}):
         with pytest.raises(ValueError, match="time"):

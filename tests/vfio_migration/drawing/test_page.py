@@ -97,7 +97,7 @@ def test_nothing_is_loaded_from_anywhere() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["<script>alert(1)</script>", "</script>", '"><b onclick="x', "'", "&lt;", "{{chart}}", "\\1", "a\nb"]
+    "name", ["<script>alert(1)</script>", "</script>", '"><b onclick="x', "'", "&lt;", "{{chart}}", "\\1"]
 )
 def test_names_are_escaped(name: str) -> None:
     page = Page(html_page(named(name)))
@@ -174,5 +174,6 @@ def test_what_went_wrong_is_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(MockDevice, "read", broken)
     result = run_scenario(small(), runs=1, make_clock=VirtualClock)
     page = html_page(result)
-    assert "<li>serial, run 1: migration failed: [Errno 5] the &lt;bus&gt; is gone" in page
-    assert "<li>parallel, run 1: migration failed: [Errno 5] the &lt;bus&gt; is gone" in page
+    gone = "[Errno 5] device &#x27;vf0&#x27;, pre-copy in machine &#x27;source&#x27;: the &lt;bus&gt; is gone"
+    assert f"<li>serial, run 1: migration failed: {gone}" in page
+    assert f"<li>parallel, run 1: migration failed: {gone}" in page

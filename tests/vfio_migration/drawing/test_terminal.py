@@ -136,8 +136,9 @@ def test_a_switchover_that_was_not_reached_is_said_and_so_is_why(monkeypatch: py
     monkeypatch.setattr(MockDevice, "read", broken)
     text = " ".join(" ".join(line.split()) for line in shown(small(), width=200))
     assert "small, serial: the switchover was not reached, nothing to draw" in text
-    assert "serial, run 1: migration failed: [Errno 5] the [bus] is gone" in text
-    assert "parallel, run 1: migration failed: [Errno 5] the [bus] is gone" in text
+    gone = "[Errno 5] device 'vf0', pre-copy in machine 'source': the [bus] is gone"
+    assert f"serial, run 1: migration failed: {gone}" in text
+    assert f"parallel, run 1: migration failed: {gone}" in text
     assert "speed-up" not in text
     assert "efficiency" not in text
 

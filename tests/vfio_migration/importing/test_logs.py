@@ -194,13 +194,19 @@ def test_devices_that_only_the_destination_has_are_named(tmp_path: Path) -> None
         )
 
 
-@pytest.mark.parametrize("name", ["a*[b]", 'quo"te\\', "ü ) state", "x\x1b[31m"])
+@pytest.mark.parametrize("name", ["a*[b]", 'quo"te\\', "ü ) state"])
 def test_any_name_comes_through(name: str, tmp_path: Path) -> None:
     imported = import_logs(
         source_log({name: (1, 2, 3)}).write(tmp_path / "s\x07.log"),
         destination_log({name: (4, 5)}).write(tmp_path / "d.log"),
     )
     assert [spec.id for spec in imported.scenario.devices] == [name]
+
+
+def test_a_name_that_no_device_can_have_is_refused(tmp_path: Path) -> None:
+    log = source_log({"x\x1b[31m": (1, 2, 3)}).write(tmp_path / "src.log")
+    with pytest.raises(ScenarioError, match="printable"):
+        import_logs(log)
 
 
 # The tree:

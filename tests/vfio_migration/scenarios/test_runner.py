@@ -151,7 +151,7 @@ def test_a_failed_run_is_reported_and_does_not_spoil_the_medians(monkeypatch: py
     assert (value["status"], value["runs"][0]["status"], value["runs"][0]["error"]) == (
         "failed",
         "failed",
-        "[Errno 5] gone",
+        "[Errno 5] device 'vf0', pre-copy in machine 'source': gone",
     )
     assert value["runs"][0]["switchover_s"] is None
 
@@ -199,7 +199,7 @@ def test_ctrl_c_ends_the_runs_whether_or_not_it_came_in_time_to_cancel(
             assert ident is not None
             signal.pthread_kill(ident, signal.SIGINT)
 
-    def interrupted(source: Machine, destination: Machine) -> MigrationReport:
+    def interrupted(source: Machine, destination: Machine, **options: object) -> MigrationReport:
         # Where it is to be cancelled it waits for that, however late the signal is heard.
         pause = at == MigrationStatus.PRE_SWITCHOVER
         ran.append(migrate(source, destination, pause_before_switchover=pause, on_status=interrupt))

@@ -1,5 +1,6 @@
 """Each guarantee that stands above the virtual clock, shown."""
 
+import _thread
 import itertools
 import signal
 import threading
@@ -376,6 +377,24 @@ def test_ctrl_c_reaches_the_main_thread_and_the_others_finish(clock: VirtualCloc
             clock.join(thread)
         assert clock.join(thread)
     assert log.order == ["worker"]
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_that_comes_in_the_moment_before_a_wait_is_heard_all_the_same() -> None:
+    clock, over = VirtualClock(stall_limit_s=3600.0), threading.Event()
+
+    def outside() -> None:
+        _thread.interrupt_main()  # as a signal that interrupts no wait
+        over.wait()
+
+    thread = threading.Thread(target=outside)
+    with clock.taking_part():
+        never = clock.event("what nobody sets", outside=True)
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - it may come as soon as the thread starts
+            thread.start()
+            never.wait()
+    over.set()
+    thread.join()
 
 
 class Backwards:

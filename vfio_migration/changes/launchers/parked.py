@@ -110,13 +110,17 @@ class _Work:
             self.go.release()
 
     def _run(self) -> None:
-        while True:
-            self.go.acquire()
-            handed, self._handed = self._handed, None
-            if handed is not None:
-                launch, done = handed
-                launch.run()
-                self.thread.name = self._idle_name
-                done.release()
-            elif self._over:
-                return
+        while self._come_by():
+            pass
+
+    def _come_by(self) -> bool:
+        """Wait for a launch and run it; its own frame, so that a waiting thread keeps nothing of the last one alive."""
+        self.go.acquire()
+        handed, self._handed = self._handed, None
+        if handed is None:
+            return not self._over
+        launch, done = handed
+        launch.run()
+        self.thread.name = self._idle_name
+        done.release()
+        return True
