@@ -118,9 +118,10 @@ class Prediction:
         """What the switchover takes as configured."""
         return self.bounds.mechanism_s
 
-    def as_json(self) -> dict[str, Any]:
-        """Give what `predict --json` writes; times in seconds."""
-        return {
+    def as_json(self, stands: "Prediction | None" = None) -> dict[str, Any]:
+        """Give what `predict --json` writes, with the difference to another prediction if there is one; in seconds."""
+        difference = {} if stands is None else {"as_it_stands": _difference(self, stands)}
+        return difference | {
             "scenario": self.scenario,
             "bounds": asdict(self.bounds),
             "switchover_s": self.switchover_s,
@@ -167,6 +168,14 @@ def predict_planned(
         tuple(shares[each.id] for each in devices),
         changes(groups, plan.bounds.mechanism_s),
     )
+
+
+def _difference(prediction: Prediction, stands: Prediction) -> dict[str, Any]:
+    parts = ("switchover_s", "source_stop_s", "transfer_s", "destination_start_s")
+    return {
+        **{part: getattr(stands, part) for part in parts},
+        "difference_s": {part: getattr(prediction, part) - getattr(stands, part) for part in parts},
+    }
 
 
 def _notes(scenario: Scenario) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from vfio_migration.errors import LogImportError
 from vfio_migration.importing.attempts import LoggedMigration
 from vfio_migration.importing.findings import UNKNOWN_DEPTH, Findings
+from vfio_migration.inputs import read_input, reason
 from vfio_migration.wording import in_order, listed
 from vmstate import QtreeError, depth_of_priority, parse_qtree
 
@@ -47,11 +48,10 @@ def find_depths(
 def _take_places(findings: Findings, qtree: str | Path, log: str) -> None:
     """Take each device's depth and type from a tree, by its id or by what VFIO's events call it."""
     try:
-        tree = parse_qtree(Path(qtree).read_bytes())
+        tree = parse_qtree(read_input(qtree))
     except (OSError, ValueError, QtreeError) as error:
-        reason = getattr(error, "strerror", None) or error
         raise LogImportError(
-            f"{qtree}: expected what QEMU's monitor prints for `info qtree`, it cannot be read ({reason})"
+            f"{qtree}: expected what QEMU's monitor prints for `info qtree`, it cannot be read ({reason(error)})"
         ) from error
     for note in tree.notes:
         findings.note(f"{qtree}: {note}")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from vfio_migration.errors import LogImportError
 from vfio_migration.importing.event_forms import DONE, FORMS, MARK, MARKS, PASSED_OVER, PROTOCOL_V1, Fields
 from vfio_migration.importing.line_prefixes import find_event, iso_ns
+from vfio_migration.inputs import check_input, reason
 from vfio_migration.recorded import format_timestamp
 
 SWITCHES = (
@@ -240,6 +241,7 @@ def parse_log(lines: Iterable[str], name: str) -> QemuLog:
 def _blocks(path: str | Path) -> Iterator[list[str]]:
     """Read a file as lists of lines, in constant memory whatever their length."""
     try:
+        check_input(path)
         with open(path, "rb") as file:  # noqa: PTH123 - str or Path
             rest = b"" if (head := file.read(3)) == b"\xef\xbb\xbf" else head
             while block := file.read(_BLOCK):
@@ -254,8 +256,7 @@ def _blocks(path: str | Path) -> Iterator[list[str]]:
             if rest:
                 yield [rest[:_LONGEST_LINE].decode("utf-8", "replace").rstrip("\r")]
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise LogImportError(f"{path}: cannot be read ({reason}); expected a log that QEMU wrote") from error
+        raise LogImportError(f"{path}: cannot be read ({reason(error)}); expected a log that QEMU wrote") from error
 
 
 def _old_time(stamp: str) -> int | None:

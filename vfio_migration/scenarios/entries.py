@@ -6,10 +6,11 @@ import msgspec
 
 
 class TreeDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A device of `[tree]`, where that is written out."""
+    """A device of `[tree]`, where that is written out; several that are alike with `ids`, as `nic{0..7}`."""
 
     bus: str
     id: str = ""
+    ids: str = ""
     type: str = ""
     buses: tuple[str, ...] = ()
 

@@ -12,13 +12,14 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import msgspec
 
 from vfio_migration.changes import Watchdog
 from vfio_migration.device import DeviceState, MigrationFlags, MockDevice, is_arc
 from vfio_migration.errors import ScenarioError
+from vfio_migration.inputs import read_input, reason
 from vfio_migration.plan import PLAIN, Phases
 from vfio_migration.scenarios.entries import (
     FaultEntry,
@@ -30,7 +31,9 @@ from vfio_migration.scenarios.entries import (
     WatchdogEntry,
 )
 from vfio_migration.scenarios.model import DeviceSpec, HandlerSpec, Scenario, TreeSource
+from vfio_migration.scenarios.quantities import plain_device, plain_time, with_plain_numbers
 from vfio_migration.scenarios.scenario_faults import FaultSpec
+from vfio_migration.scenarios.table_errors import located
 from vfio_migration.wording import arc_name, in_order, listed
 from vmstate import Device, DeviceTree, DeviceTreeError, QtreeError, depth_of_priority
 
@@ -56,10 +59,10 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     if str(name_or_path) in names and not path.is_file():
         path = folder / f"{name_or_path}.toml"
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        text = read_input(path).decode("utf-8-sig")
+    except (OSError, ValueError) as error:  # UnicodeDecodeError, and names that no file can have
         raise ScenarioError(
-            f"{name_or_path}: cannot be read ({_reason(error)}); "
+            f"{name_or_path}: cannot be read ({reason(error)}); "
             f"expected the path of a TOML file or the name of a bundled scenario ({', '.join(names)})"
         ) from error
     return parse_scenario(text, path)
@@ -70,16 +73,18 @@ def parse_scenario(text: str, path: Path) -> Scenario:
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and numbers that are too long
-        raise ScenarioError(f"{path}: expected TOML: {_reason(error)}") from error
+        raise ScenarioError(f"{path}: expected TOML: {reason(error)}") from error
     return scenario_from_data(data, path)
 
 
 def scenario_from_data(data: Mapping[str, Any], path: Path) -> Scenario:
     """Make a scenario of what a TOML file would say; raises as `load_scenario`."""
     try:
-        file = msgspec.convert(data, ScenarioFile)
+        file = msgspec.convert(with_plain_numbers(data), ScenarioFile)
     except msgspec.ValidationError as error:
-        raise ScenarioError(f"{path}: {_located(str(error))}") from error
+        raise ScenarioError(f"{path}: {located(str(error))}") from error
+    except ValueError as error:
+        raise ScenarioError(f"{path}: {error}") from error
     try:
         return _resolve(file, path)
     except _BadValueError as error:
@@ -87,6 +92,9 @@ def scenario_from_data(data: Mapping[str, Any], path: Path) -> Scenario:
 
 
 _SHOWN = 20  # names in an error
+_LONGEST_S = 1e9  # thirty years: what is longer is a mistake, and no lock can wait for much more
+_LARGEST = 2**63 - 1  # bytes, as the stream counts them
+_DEEPEST = 1000  # to which a device may be moved: deeper than any machine's tree
 
 
 class _BadValueError(ValueError):
@@ -148,10 +156,23 @@ def changed_device(spec: DeviceSpec, changes: Mapping[str, Any]) -> DeviceSpec:
 
     """
     try:
-        entry = msgspec.convert({**msgspec.structs.asdict(spec.entry), **changes}, VFIOEntry)
+        entry = msgspec.convert({**msgspec.structs.asdict(spec.entry), **plain_device(spec.id, changes)}, VFIOEntry)
     except msgspec.ValidationError as error:
-        raise _BadValueError(f"{spec.id}.{_located(str(error))}") from error
+        raise _BadValueError(f"{spec.id}.{located(str(error))}") from error
     return _device_spec(spec.id, entry, spec.id, spec.place, spec.depth, spec.seed)
+
+
+def moved_device(spec: DeviceSpec, depth: object) -> DeviceSpec:
+    """
+    Give the device as it would be at another depth of the tree.
+
+    Raises:
+        ValueError: there is no such depth for a device.
+
+    """
+    if not isinstance(depth, int) or isinstance(depth, bool) or not 1 <= depth <= _DEEPEST:
+        raise _BadValueError(f"{spec.id}.depth: expected a depth from 1 to {_DEEPEST}, got {depth!r}")
+    return replace(spec, depth=depth)
 
 
 def changed_handler(spec: HandlerSpec, key: str, seconds: object) -> HandlerSpec:
@@ -162,6 +183,7 @@ def changed_handler(spec: HandlerSpec, key: str, seconds: object) -> HandlerSpec
         ValueError: that is no time.
 
     """
+    seconds = plain_time(f"{spec.name}.{key}", seconds)
     _check_seconds(f"{spec.name}.{key}", seconds)
     times: dict[str, Any] = {f"{key}_s": seconds}
     return replace(spec, **times)
@@ -233,11 +255,11 @@ def _tree_source(tree: TreeEntry, path: Path) -> TreeSource:
         return TreeSource(None, tree.devices)
     file = path.parent / tree.qtree
     try:
-        return TreeSource(file.read_bytes(), ())
+        return TreeSource(read_input(file), ())
     except (OSError, ValueError) as error:
         raise _BadValueError(
             f"tree.qtree: expected a file with what the monitor prints for `info qtree`, "
-            f"{file} cannot be read ({_reason(error)})"
+            f"{file} cannot be read ({reason(error)})"
         ) from error
 
 
@@ -267,9 +289,9 @@ def _device_spec(key: str, group: VFIOEntry, device: str, place: int, depth: int
     if group.rate is not None and not (group.rate > 0 and math.isfinite(group.rate)):
         raise _BadValueError(f"{key}.rate: expected bytes per second, more than 0, got {group.rate}")
     for name, size in (("state_size", group.state_size), ("precopy_size", group.precopy_size)):
-        if size < 0:
-            raise _BadValueError(f"{key}.{name}: expected bytes, 0 or more, got {size}")
-    if any(size < 0 for size in group.precopy_dirty):
+        if not 0 <= size <= _LARGEST:
+            raise _BadValueError(f"{key}.{name}: expected bytes, 0 or more and less than 2**63, got {size}")
+    if any(not 0 <= size <= _LARGEST for size in group.precopy_dirty):
         raise _BadValueError(f"{key}.precopy_dirty: expected bytes, 0 or more, got {group.precopy_dirty}")
     if group.rate is not None and not _is_time(_quotient(group.state_size, group.rate)):
         raise _BadValueError(f"{key}.state_size: expected a size that can be sent at this rate in a finite time")
@@ -334,7 +356,13 @@ def _handler_specs(key: str, handler: HandlerEntry, tree: DeviceTree, places: di
 
 def _check_seconds(key: str, seconds: object) -> None:
     if not (isinstance(seconds, int | float) and not isinstance(seconds, bool) and _is_time(seconds)):
-        raise _BadValueError(f"{key}: expected seconds, a number, 0 or more, got {seconds!r}")
+        raise _BadValueError(f"{key}: expected seconds, a number, 0 or more{_most(seconds)}, got {seconds!r}")
+
+
+def _most(seconds: object) -> str:
+    """Say how long a time may be, to whoever gave one that is longer."""
+    too_long = isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds > _LONGEST_S
+    return f" and at most {_LONGEST_S:.0e}" if too_long else ""
 
 
 def _quotient(size: int, rate: float) -> float:
@@ -346,30 +374,6 @@ def _quotient(size: int, rate: float) -> float:
 
 def _is_time(seconds: float) -> bool:
     try:
-        return seconds >= 0 and math.isfinite(seconds)
+        return 0 <= seconds <= _LONGEST_S
     except OverflowError:
         return False
-
-
-def _located(message: str) -> str:
-    """Put the key first: 'Expected `int`, got `str` - at `$.vfio[0].rate`' reads better that way."""
-    what, separator, where = message.rpartition(" - at `$")
-    if not separator:
-        return f"top level: {message}"
-    choices = _CHOICES.get(where.rstrip("`").rpartition(".")[2])
-    if choices is not None and what.startswith(_NO_CHOICE):
-        what = f"expected one of {', '.join(map(repr, choices))}, got{what.removeprefix(_NO_CHOICE)}"
-    return f"{where.rstrip('`').lstrip('.') or 'top level'}: {what[0].lower()}{what[1:]}"
-
-
-_NO_CHOICE = "Invalid enum value"  # as msgspec says, and not what it may be
-_CHOICES = {  # by the last part of a key
-    field.name: get_args(field.type)
-    for table in (VFIOEntry, FaultEntry)
-    for field in msgspec.structs.fields(table)
-    if get_origin(field.type) is Literal
-}
-
-
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

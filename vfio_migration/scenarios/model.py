@@ -1,5 +1,6 @@
 """A scenario: what a machine to be migrated consists of, to be planned and to be built any number of times."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +14,7 @@ from vfio_migration.registered import VFIOMigration
 from vfio_migration.scenarios.entries import TreeDevice, VFIOEntry
 from vfio_migration.scenarios.phase_waits import add_phases
 from vfio_migration.scenarios.scenario_faults import FaultSpec
+from vfio_migration.wording import listed
 from vmstate import (
     Bus,
     Clock,
@@ -27,6 +29,9 @@ from vmstate import (
 
 _OF_MOCK = ("state_size", "rate", "precopy_size", "precopy_dirty", "contents")  # called the same in `MockDevice`
 ROOT_BUS = "main-system-bus"
+_RANGE = re.compile(r"(?P<before>[^{}]*)\{(?P<first>\d{1,6})\.\.(?P<last>\d{1,6})\}(?P<after>[^{}]*)")
+_MOST_IDS = 100_000
+_MOST = 20  # buses in an error
 _DESTINATION_SEED = 1_000_003  # apart from the source's, so that equal states can only come from a transfer
 
 
@@ -84,6 +89,19 @@ class ScenarioMachine:
                 each.close()
 
 
+def _several(key: str, entry: TreeDevice) -> list[str]:
+    """Give the ids that `nic{0..7}` stands for."""
+    match = _RANGE.fullmatch(entry.ids)
+    first, last = (int(match["first"]), int(match["last"])) if match else (1, 0)
+    if match is None or first > last or last - first >= _MOST_IDS:
+        raise KeyError(
+            f"{key}.ids: expected a range of numbers such as 'nic{{0..7}}', of at most {_MOST_IDS:,}, got {entry.ids!r}"
+        )
+    if entry.id or entry.buses:
+        raise KeyError(f"{key}.ids: expected no `id` and no `buses` beside it, as it is for several devices")
+    return [f"{match['before']}{number}{match['after']}" for number in range(first, last + 1)]
+
+
 @dataclass(frozen=True)
 class TreeSource:
     """Where a scenario's device tree comes from; each machine gets one of its own."""
@@ -104,17 +122,28 @@ class TreeSource:
             return parse_qtree(self.qtree)
         buses = {ROOT_BUS: Bus(ROOT_BUS)}
         for number, entry in enumerate(self.devices):
+            key = f"tree.devices[{number}]"
             if entry.bus not in buses:
-                known = ", ".join(buses)
-                raise KeyError(
-                    f"tree.devices[{number}].bus: expected a bus named before it ({known}), got {entry.bus!r}"
-                )
+                known = listed(list(buses), "buses", _MOST)
+                raise KeyError(f"{key}.bus: expected a bus named before it ({known}), got {entry.bus!r}")
+            if entry.ids:
+                for id_ in _several(key, entry):
+                    Device(id_, buses[entry.bus], entry.type)
+                continue
             device = Device(entry.id, buses[entry.bus], entry.type)
             for bus in entry.buses:
                 if bus in buses:
-                    raise KeyError(f"tree.devices[{number}].buses: a bus {bus!r} is there already")
+                    raise KeyError(f"{key}.buses: a bus {bus!r} is there already")
                 buses[bus] = Bus(bus, device)
         return DeviceTree(buses[ROOT_BUS])
+
+
+def _bus_at(depth: int) -> Bus:
+    """Make a bus on which devices have this depth."""
+    bus = Bus(ROOT_BUS)
+    for number in range(1, depth):
+        bus = Bus(f"depth-{number + 1}", Device("", bus, "bridge"))
+    return bus
 
 
 @dataclass(frozen=True)
@@ -206,6 +235,8 @@ class Scenario:
             **{name: getattr(spec.entry, name) for name in _OF_MOCK},
         )
         place = places[spec.place]
+        if place.depth != spec.depth:
+            place = Device(spec.id, _bus_at(spec.depth), place.type)  # as if it were there; what is below it stays
         if not place.id:
             place.id = spec.id  # by which both sides' devices are paired
         device = VFIODevice(

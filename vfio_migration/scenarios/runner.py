@@ -214,7 +214,7 @@ def run_once(scenario: Scenario, clock: Clock | None = None, *, record: bool = T
             sent.update((name, mock.state_hash) for name, mock in source.mocks.items())
 
     report = migrate(source.machine, destination.machine, on_status=note_states)
-    intact = report.completed and all(mock.state_hash == sent[name] for name, mock in destination.mocks.items())
+    intact = report.completed and all(mock.state_hash == sent.get(name) for name, mock in destination.mocks.items())
     source.close()
     destination.close()
     return Run(report, intact, build_timeline(recorder.events), tuple(recorder.events))
