@@ -488,6 +488,8 @@ class Nothing:
 
     def keep_error(self, error: BaseException) -> None: ...
 
+    out_of_hand = False
+
 
 def test_the_registry_keeps_the_order_of_registration() -> None:
     machine = Machine()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import get_args
 
 from vfio_migration.device import DeviceState
-from vfio_migration.errors import MigrationRefusedError, WrongStatusError
+from vfio_migration.errors import MigrationRefusedError, TakeoverUnknownError, WrongStatusError
 from vfio_migration.live.control import Control
 from vfio_migration.live.destination import Destination
 from vfio_migration.live.report import MigrationReport
@@ -195,7 +195,8 @@ class Migration:
             # An event rather than a join: a Ctrl-C during a join would leave it unknown whether the thread lives.
             if not self._over.wait(finite_or_none(timeout)):
                 raise TimeoutError(f"the migration is still '{self.status}' after {timeout} s")
-            for thread in self._threads:
+            unknown = isinstance(self.error, TakeoverUnknownError)
+            for thread in self._threads[1:] if unknown else self._threads:
                 self._clock.join(thread)
 
     def _prepare(self) -> None:
@@ -266,7 +267,8 @@ class Migration:
         assert self._source is not None  # noqa: S101 - set before the thread is started
         try:
             self._source.run()
-            self._join_destination()
+            if not isinstance(self.error, TakeoverUnknownError):  # it may stall for ever, and nobody waits for it
+                self._join_destination()
             if self._control is not None:
                 self._control.settle()
         finally:
