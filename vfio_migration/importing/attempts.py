@@ -92,7 +92,7 @@ class LoggedMigration:
 
     def stop(self) -> "Window | None":
         """Give what lies between telling the source to stop and its having stopped; None: it was not told."""
-        return self._window(
+        window = self._window(
             (
                 lambda e: e.name == "vm_state_notify" and _stops(e.fields["running"], e.fields["reason_str"]),
                 lambda e: e.name == "runstate_set" and e.fields["new_state_str"] == "finish-migrate",
@@ -113,6 +113,12 @@ class LoggedMigration:
             ),
             "the machine's stop (checkpoint src-vm-stopped, or a migrate_set_state after it)",
         )
+        if window is None or not (window.end.name in SAVE_END or _is_status(window.end, "completed")):
+            return window
+        # QEMU 8.0 and 8.1 write nothing between the last handler and the end of saving.
+        changes = (event for event in window.events if event.name in _CHANGES)
+        end = max(changes, key=lambda event: event.line, default=window.end)
+        return Window(window.begin, end, tuple(event for event in window.events if event.line <= end.line))
 
     def transfer(self, stop: "Window") -> "Window":
         """Give what lies between the source's having stopped and the end of its downtime; raises as `start`."""
