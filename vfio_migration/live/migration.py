@@ -195,9 +195,14 @@ class Migration:
             # An event rather than a join: a Ctrl-C during a join would leave it unknown whether the thread lives.
             if not self._over.wait(finite_or_none(timeout)):
                 raise TimeoutError(f"the migration is still '{self.status}' after {timeout} s")
-            unknown = isinstance(self.error, TakeoverUnknownError)
-            for thread in self._threads[1:] if unknown else self._threads:
+            for thread in self._threads[1:] if self._waited_too_long else self._threads:
                 self._clock.join(thread)
+
+    @property
+    def _waited_too_long(self) -> bool:
+        """Whether the destination is not waited for any more: it did not answer in time, and may stall for ever."""
+        error = self.error
+        return isinstance(error, TakeoverUnknownError) and isinstance(error.__cause__, TimeoutError)
 
     def _prepare(self) -> None:
         clock = self._clock
@@ -267,7 +272,7 @@ class Migration:
         assert self._source is not None  # noqa: S101 - set before the thread is started
         try:
             self._source.run()
-            if not isinstance(self.error, TakeoverUnknownError):  # it may stall for ever, and nobody waits for it
+            if not self._waited_too_long:
                 self._join_destination()
             if self._control is not None:
                 self._control.settle()
