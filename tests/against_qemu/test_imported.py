@@ -1,4 +1,4 @@
-"""Logs of a real QEMU with real VFIO devices, with the patch and without: imported and forecast, with no untrue note."""
+"""Logs of a real QEMU with real VFIO devices, with the patch and without: imported with no untrue note, forecast."""
 
 import re
 from datetime import datetime
