@@ -52,6 +52,7 @@ FLOORS = [
     "changes",
     "device",
     "errors",
+    "inputs",
     "wording",
 ]
 VMSTATE = [
