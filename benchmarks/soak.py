@@ -64,7 +64,7 @@ class Raising:
 
     def __call__(self, event: MonitorEvent) -> None:
         """Raise, if it is the event."""
-        if self.at in (event.name, event.data.get("status")):
+        if self.at is not None and self.at in (event.name, event.data.get("status")):
             self.at = None
             raise SoakedError("a subscriber")
 
