@@ -95,7 +95,7 @@ def scenario_from_data(data: Mapping[str, Any], path: Path) -> Scenario:
 _SHOWN = 20  # names in an error
 _WILD = re.compile(r"[*?[]")
 _LONGEST_S = 1e9  # thirty years: what is longer is a mistake, and no lock can wait for much more
-_LARGEST = 2**63 - 1  # bytes, as the stream counts them
+_LARGEST = 2**42  # bytes, 4 TiB: more than any device has, and a minute of a run in virtual time
 _DEEPEST = 1000  # to which a device may be moved: deeper than any machine's tree
 
 
@@ -305,7 +305,7 @@ def _device_spec(key: str, group: VFIOEntry, device: str, place: int, depth: int
         raise _BadValueError(f"{key}.rate: expected bytes per second, more than 0, got {group.rate}")
     for name, size in (("state_size", group.state_size), ("precopy_size", group.precopy_size)):
         if not 0 <= size <= _LARGEST:
-            raise _BadValueError(f"{key}.{name}: expected bytes, 0 or more and less than 2**63, got {size}")
+            raise _BadValueError(f"{key}.{name}: expected bytes, 0 or more and at most 4 TiB, got {size}")
     if any(not 0 <= size <= _LARGEST for size in group.precopy_dirty):
         raise _BadValueError(f"{key}.precopy_dirty: expected bytes, 0 or more, got {group.precopy_dirty}")
     if group.rate is not None and not _is_time(_quotient(group.state_size, group.rate)):
