@@ -51,11 +51,13 @@ class Invariants:
 
     def __post_init__(self) -> None:
         self._state = self.source.run_state
+        self._reset = False
         self._threads = set(threading.enumerate())
         self._descriptors = count_descriptors()
         self._subscription = self.source.monitor.subscribe(self._note)
 
     def _note(self, event: MonitorEvent) -> None:
+        self._reset |= event.name == "RESET"
         if event.name == "MIGRATION":
             self._statuses.append(str(event.data["status"]))
             if event.data["status"] == "completed":  # before the clean-up, which may have to reset a device
@@ -96,6 +98,8 @@ class Invariants:
         wrong = []
         unknown = isinstance(report.error, TakeoverUnknownError)
         expected = RunState.POSTMIGRATE if report.completed or unknown else self._expected(report)
+        if self.source.run_state is RunState.PRELAUNCH and self._reset:
+            expected = RunState.PRELAUNCH  # which a reset makes of every state but a few
         if self.source.run_state is not expected:
             wrong.append(f"the source is '{self.source.run_state}', not '{expected}'")
         if unknown:
