@@ -413,7 +413,7 @@ def test_all_shows_more_than_the_first_ten() -> None:
     [
         (["no-such"], "no-such: cannot be read"),
         (["vfs", "--json", "/no/such/folder/out.json"], "cannot be written (No such file"),
-        (["vfs", "--set", "vf0.parallel=1"], "expected `bool`"),
+        (["vfs", "--set", "vf0.parallel=1"], "expected true or false"),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_exit_status_2(arguments: list[str], words: str) -> None:
