@@ -34,7 +34,7 @@ from vfio_migration.errors import (
     VFIOMigrationError,
     WrongStatusError,
 )
-from vfio_migration.live import Migration, MigrationReport, MigrationStatus, migrate
+from vfio_migration.live import Link, Migration, MigrationParameters, MigrationReport, MigrationStatus, Ram, migrate
 from vfio_migration.registered import VFIOMigration
 
 __all__ = [
@@ -47,16 +47,19 @@ __all__ = [
     "DeviceFailedError",
     "DeviceLostError",
     "DeviceState",
+    "Link",
     "LogImportError",
     "Migration",
     "MigrationCancelledError",
     "MigrationFailedError",
     "MigrationFlags",
+    "MigrationParameters",
     "MigrationRefusedError",
     "MigrationReport",
     "MigrationStatus",
     "MockDevice",
     "NotArrivedError",
+    "Ram",
     "ScenarioError",
     "StreamError",
     "TakeoverUnknownError",

@@ -1,7 +1,7 @@
 """A VFIO device registered with its machine: handlers, notifier, and its part of the migration stream."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
@@ -16,7 +16,7 @@ from vfio_migration.changes import (
     Watchdog,
     make_launcher,
 )
-from vfio_migration.device import Counted, DeviceState, VFIODevice
+from vfio_migration.device import Counted, DeviceState, StateBytes, VFIODevice
 from vfio_migration.errors import DeviceBusyError, DeviceLostError, StreamError, VFIOMigrationError, named
 from vmstate import (
     Bracket,
@@ -188,19 +188,29 @@ class VFIOMigration:
         with self._failing("pre-copy"):
             return self.vfio_device.backend.pending() if self.device_state in _IN_PRE_COPY else 0
 
+    def pending_exact(self) -> int:
+        """Bytes that would have to be sent if the device were stopped now, as far as it can say (MIG_DATA_SIZE)."""
+        stop_size: Callable[[], int] | None = getattr(self.vfio_device.backend, "stop_size", None)
+        if stop_size is None:
+            return self.pending()
+        with self._failing("the query of its size"):
+            return stop_size()
+
     def save_iterate(self, stream: SaveStream) -> int:
         """Send what one read gives; says how much that was, 0 at the temporary end of pre-copy."""
         with self._failing("pre-copy"):
-            sent = self._save_data(stream)
+            sent: int | None = 0
+            while sent == 0:  # framing of the device's own comes by itself, and is no state
+                sent = self._save_data(stream)
         stream.write(_WORD.pack(_END_OF_STATE))
-        return sent
+        return sent or 0
 
     def save_complete(self, stream: SaveStream) -> None:
         """Go to STOP_COPY, if handlers have not brought the device there, and send all that is left."""
         self.machine.emit("vfio_save_complete_precopy_start", name=self.id)
         with self._failing("saving"):
             self._setter.set_state(DeviceState.STOP_COPY, DeviceState.STOP)
-            while self._save_data(stream):
+            while self._save_data(stream) is not None:
                 pass
         stream.write(_WORD.pack(_END_OF_STATE))
         self.machine.emit("vfio_save_complete_precopy", name=self.id, ret=0)
@@ -234,19 +244,21 @@ class VFIOMigration:
         if not self._setter.lost:
             self._setter.lose("it could not be stopped after the migration")
 
-    def _save_data(self, stream: SaveStream) -> int:
+    def _save_data(self, stream: SaveStream) -> int | None:
+        """Send what one read gives; says how many bytes of state that were, None if there was nothing to read."""
         data = self._setter.read(CHUNK)
         if not data:
-            return 0
+            return None
         self._data_size += len(data)
+        size = data.stands_for if isinstance(data, StateBytes) else len(data)
+        stream.carry(size)
+        head = _WORD.pack(_DATA)
         if isinstance(data, Counted):
-            stream.write(_WORD.pack(_COUNTED) + _WORD.pack(data.stands_for))
-            stream.stand_for(data.stands_for - len(data))
-        else:
-            stream.write(_WORD.pack(_DATA))
-        stream.write(_WORD.pack(len(data)))
+            head = _WORD.pack(_COUNTED) + _WORD.pack(size)
+            stream.stand_for(size - len(data))
+        stream.write(head + _WORD.pack(len(data)))
         stream.write(data)
-        return data.stands_for if isinstance(data, Counted) else len(data)
+        return size
 
     # The destination's side (QEMU's `vfio_load_*`):
 
@@ -309,6 +321,10 @@ class VFIOMigration:
             raise self._stream_error(
                 stream, f"{self._data_size} bytes of the device's data have arrived, the source has sent {size}"
             )
+        load_config: Callable[[], None] | None = getattr(self.vfio_device.backend, "load_config", None)
+        if load_config is not None:
+            with self.machine.big_lock, self._failing("loading the configuration"):
+                load_config()
         self._state_complete = True
 
     @contextmanager

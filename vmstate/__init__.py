@@ -9,6 +9,7 @@ from vmstate.bracket import Bracket, BracketOwner
 from vmstate.callback_errors import CallbackErrors, fails_a_test
 from vmstate.clocks import (
     NS_PER_SECOND,
+    WINDOW,
     Channel,
     ChannelClosedError,
     Clock,
@@ -49,6 +50,7 @@ from vmstate.trace import Recorder, StructlogSink, TraceEvent, TraceSink, tee
 
 __all__ = [
     "NS_PER_SECOND",
+    "WINDOW",
     "Attempt",
     "BigLock",
     "BigLockError",

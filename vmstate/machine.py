@@ -1,7 +1,7 @@
 """A machine: its run state, its handlers under its big lock, and what migrates with it."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -53,6 +53,7 @@ class Machine:
         self._in_change = False  # guarded by the big lock
         self._attempt: Attempt | None = None
         self._migratables: dict[str, Migratable] = {}
+        self._run_state_watchers: tuple[Callable[[RunState, RunState], object], ...] = ()
         self._raised = CallbackErrors()  # outside of migrations; raised by the change under way
 
     @property
@@ -164,9 +165,14 @@ class Machine:
             self._set(RunState.INMIGRATE)
             self._autostart = True
 
-    def register(self, migratable: Migratable) -> None:
+    def watch_run_state(self, watcher: Callable[[RunState, RunState], object]) -> None:
+        """Have `watcher(current, new)` called at each change of the run state, under the big lock; must not raise."""
+        with self.big_lock:
+            self._run_state_watchers = (*self._run_state_watchers, watcher)
+
+    def register(self, migratable: Migratable, *, first: bool = False) -> None:
         """
-        Have something migrate with this machine, after all that was registered before it.
+        Have something migrate with this machine, after all that was registered before it; `first`: before them.
 
         Raises:
             RegistrationError: its id is empty or taken, or a migration is under way.
@@ -180,7 +186,10 @@ class Machine:
                 )
             if migratable.id in self._migratables:
                 raise RegistrationError(f"machine {self.name!r} has a {migratable.id!r} that migrates already")
-            self._migratables[migratable.id] = migratable
+            if first:  # as QEMU saves memory first, by its priority
+                self._migratables = {migratable.id: migratable, **self._migratables}
+            else:
+                self._migratables[migratable.id] = migratable
 
     def unregister(self, migratable: Migratable) -> None:
         """
@@ -355,6 +364,8 @@ class Machine:
                 new_state=state.number,
                 new_state_str=str(state),
             )
+            for watcher in self._run_state_watchers:
+                watcher(current, state)
             self._run_state = state
 
     def _refuse_in_migration(self, what: str) -> None:

@@ -19,6 +19,15 @@ class SaveStream(Protocol):
         """Append bytes to the section that is open."""
         ...
 
+    @property
+    def budget(self) -> int | None:
+        """How many bytes the iteration under way may still send; None: no limit."""
+        ...
+
+    def carry(self, size: int) -> None:
+        """Wait as long as so many bytes take on their way out; to be called before they are appended."""
+        ...
+
     def stand_for(self, size: int) -> None:
         """Count so many bytes more that were not appended, but for which something appended stands."""
         ...
@@ -43,9 +52,11 @@ class Migratable(Protocol):
 
     On the source: `save_setup`, any number of `save_iterate` while `pending` says that there is something
     to send, `save_complete` and `save_state` once the machine has stopped, `save_cleanup` at the end of a
-    migration that completed. On the destination: `load_setup`, `load` for each section, `load_complete`
-    before the machine may run, `load_cleanup` if the migration failed. Whatever they raise fails the
-    migration.
+    migration that completed. On the destination: `load_setup`, `load` for each section, `load_complete` before the
+    machine may run, `load_cleanup` if the migration failed. Whatever they raise fails the migration.
+
+    Optional, and asked for by name: `begin_precopy()`, called when the set-up is over, and `pending_exact()`, how many
+    bytes would have to be sent if the machine were stopped now.
     """
 
     @property

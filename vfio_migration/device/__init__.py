@@ -1,6 +1,6 @@
 """A device as the kernel and its driver show it: states and arcs, what drives it, and the mock."""
 
-from vfio_migration.device.backend import Counted, DeviceBackend
+from vfio_migration.device.backend import Counted, DeviceBackend, StateBytes
 from vfio_migration.device.mock import MockDevice
 from vfio_migration.device.mock_faults import DataFault
 from vfio_migration.device.state_machine import (
@@ -23,6 +23,7 @@ __all__ = [
     "DeviceState",
     "MigrationFlags",
     "MockDevice",
+    "StateBytes",
     "VFIODevice",
     "is_arc",
     "next_state",

@@ -6,12 +6,8 @@ from vfio_migration.device.state_machine import DeviceState, MigrationFlags
 from vmstate import Clock
 
 
-class Counted(bytes):
-    """
-    A piece of a device's state of which only the size travels: `stands_for` bytes, and these in their place.
-
-    A backend whose state nobody needs to see gives it in `read`, and gets it in `write` on the other side.
-    """
+class StateBytes(bytes):
+    """Bytes that a backend gives in `read`, of which `stands_for` are the device's state, and the others framing."""
 
     stands_for: int
 
@@ -20,6 +16,14 @@ class Counted(bytes):
         made = super().__new__(cls, data)
         made.stands_for = stands_for
         return made
+
+
+class Counted(StateBytes):
+    """
+    A piece of a device's state of which only the size travels: `stands_for` bytes, and these in their place.
+
+    A backend whose state nobody needs to see gives it in `read`, and gets it in `write` on the other side.
+    """
 
 
 class DeviceBackend(Protocol):
@@ -64,6 +68,13 @@ class DeviceBackend(Protocol):
     def write(self, data: bytes) -> None:
         """Take bytes of state, in RESUMING."""
         ...
+
+    # Optional, asked for by `getattr`, so that backends of one's own may leave them out:
+    #
+    # stop_size() -> int     how many bytes would have to be read if the device were stopped now (uAPI
+    #                        `VFIO_DEVICE_FEATURE_MIG_DATA_SIZE`); without it, what `pending` says
+    # load_config() -> None  load the configuration, under the big lock, when all data have been written
+    # loads_slowly: bool     whether `write` takes time, so that the source sends each piece as soon as it has it
 
     def reset(self) -> None:
         """Bring the device to RUNNING from wherever it is, with its state lost."""

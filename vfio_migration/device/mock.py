@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from vfio_migration.device.backend import Counted, StateBytes
 from vfio_migration.device.mock_faults import DataFault, Fault, FaultPlan
 from vfio_migration.device.mock_state import MockState, Piece
 from vfio_migration.device.mock_transfer import Inbox, Outbox
@@ -18,6 +19,7 @@ from vmstate import NS_PER_SECOND, Clock, Event, RealClock, RegistrationError, s
 
 Arc = tuple[DeviceState, DeviceState]
 _S = DeviceState
+_OWN_WORK_NS = 200_000  # in real time: of this process between two reads, which is none of the device's
 _SHORT_READ = 10  # bytes
 
 
@@ -28,8 +30,9 @@ class MockDevice:
     `latency` is what every arc takes, in seconds, or a table of them by (from, to), other arcs taking none.
     `state_size` bytes of state are left when pre-copy is over; a device with pre-copy has `precopy_size`
     more, which it sends before, and dirties `precopy_dirty` bytes of them, one number for each round.
-    Reading takes size / `rate` (bytes per second; None: no time); writing takes none. The state's bytes
-    follow from `seed`; with `contents="sizes"` only their number travels.
+    Reading takes size / `rate` (bytes per second; None: no time), writing size / `write_rate`, and loading the
+    configuration `config_load` seconds. The state's bytes follow from `seed`; with `contents="sizes"` only their
+    number travels.
 
     Raises:
         ValueError: a size, a rate or a latency is negative or no number, or an arc is none that a device takes.
@@ -47,13 +50,18 @@ class MockDevice:
         precopy_size: int = 4096,
         precopy_dirty: Sequence[int] = (2048, 1024),
         contents: Literal["bytes", "sizes"] = "bytes",
+        write_rate: float | None = None,
+        config_load: float = 0.0,
     ) -> None:
         self._flags = MigrationFlags(flags) | MigrationFlags.STOP_COPY
         self._latency_ns, self._other_latency_ns = _checked_latency(latency, self._flags)
         if min(state_size, precopy_size, *precopy_dirty, 0) < 0:
             raise ValueError("sizes of state are in bytes and not negative")
-        if rate is not None and not rate > 0:
-            raise ValueError(f"rate is in bytes per second and more than 0, or None; got {rate!r}")
+        for name, value in (("rate", rate), ("write_rate", write_rate)):
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is in bytes per second and more than 0, or None; got {value!r}")
+        self._write_rate = write_rate
+        self._config_load = seconds_to_ns(config_load) / NS_PER_SECOND
         if contents not in ("bytes", "sizes"):
             raise ValueError(f"contents are 'bytes', or 'sizes' of which only the number travels; got {contents!r}")
         self._rate = rate
@@ -248,12 +256,17 @@ class MockDevice:
                 return b""
             data, carried = self._next_read(size)
             self._bytes_read += carried
-            until = self._reading_since + self._reading_ns(self._bytes_read)
+            # From the sum of all that was read, so that rounding does not add up. Behind the last read if nothing
+            # else was waited for since: the work done meanwhile does not add to it either.
+            took = self._reading_ns(self._bytes_read) - self._reading_ns(self._bytes_read - carried)
+            now = self._clock.now()
+            begin = self._reading_since if now - self._reading_since <= self._own_work_ns() else now
+            self._reading_since = until = begin + took
         self._sleep_until(until)
         with self._lock:
             if self._outbox.empty and self._dirty_rounds and self._state is not _S.STOP_COPY:
                 self._dirty(self._dirty_rounds.popleft())
-        return data
+        return data if isinstance(data, Counted) else StateBytes(data, carried)
 
     def write(self, data: bytes) -> None:
         """Take bytes; a malformed record is EINVAL."""
@@ -267,10 +280,29 @@ class MockDevice:
                 if fault.data is DataFault.ERROR:
                     raise _os_error(fault.errno, "writing the state")
                 data = b"" if fault.data is DataFault.CUT else _altered(data)
+            before = self._inbox.loaded
             try:
                 self._inbox.write(data)
             except ValueError as error:
                 raise OSError(errno_codes.EINVAL, str(error)) from error
+            took = self._writing_ns(self._inbox.loaded) - self._writing_ns(before)
+        if took:
+            self._sleep_until(self._clock.now() + took)
+
+    def stop_size(self) -> int:
+        """Say how many bytes would have to be read if the device were stopped now."""
+        with self._lock:
+            return self._memory.size - self._warm_size + self._outbox.pending
+
+    def load_config(self) -> None:
+        """Take as long as the configuration takes to load."""
+        if self._config_load:
+            self._clock.sleep(self._config_load)
+
+    @property
+    def loads_slowly(self) -> bool:
+        """Whether writing takes time."""
+        return self._write_rate is not None
 
     def _stall(self, fault: Fault, arc: Arc) -> None:
         if fault.stall_s is not None:
@@ -358,6 +390,12 @@ class MockDevice:
 
     def _reading_ns(self, size: int) -> int:
         return 0 if self._rate is None else seconds_to_ns(size / self._rate)
+
+    def _own_work_ns(self) -> int:
+        return _OWN_WORK_NS if isinstance(self._clock, RealClock) else 0
+
+    def _writing_ns(self, size: int) -> int:
+        return 0 if self._write_rate is None else seconds_to_ns(size / self._write_rate)
 
     def _forget_transfer(self) -> None:
         self._outbox.clear()

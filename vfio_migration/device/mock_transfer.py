@@ -90,6 +90,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self.state = MockState()
+        self.loaded = 0  # bytes of state, each as often as it came
         self._buffer = bytearray()
         self._complete = False
         self._altered = False
@@ -130,6 +131,7 @@ class Inbox:
         if kind == _BYTES and self._buffer[_HEAD.size : _HEAD.size + body] != content(piece):
             piece = piece._replace(key=_ALTERED)  # which counts only if it is not sent again
         self.state.write(piece)
+        self.loaded += piece.size
 
 
 def _end_of(state: MockState) -> Piece:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from vfio_migration.errors import MigrationCancelledError, WrongStatusError
+from vfio_migration.live.parameters import MigrationParameters
 from vfio_migration.live.status import MigrationStatus
 from vmstate import CallbackErrors, Machine, get_logger
 
@@ -42,6 +43,7 @@ class Control:
         abort: Callable[[], None],
         on_status: Callable[[MigrationStatus], object] | None,
         raised: CallbackErrors,
+        parameters: MigrationParameters,
     ) -> None:
         self._machine = machine
         self._abort = abort
@@ -55,6 +57,7 @@ class Control:
         self._cancelled = False
         self._committed = False
         self._continued = False
+        self._parameters = parameters
         self._go = machine.clock.event("the migration to be continued or cancelled", outside=True)
         self._quiet = machine.clock.event("the announcement of a migration's status", outside=True)
 
@@ -139,6 +142,17 @@ class Control:
                     f"'{MigrationStatus.PRE_SWITCHOVER}'"
                 )
             self._go.set()
+
+    @property
+    def parameters(self) -> MigrationParameters:
+        """The parameters as they are now."""
+        with self._lock:
+            return self._parameters
+
+    def set_parameters(self, parameters: MigrationParameters) -> None:
+        """Have other parameters from now on; waits for the big lock, as every command of QEMU's monitor."""
+        with self._machine.big_lock, self._lock:
+            self._parameters = parameters
 
     # Called by the source:
 

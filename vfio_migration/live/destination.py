@@ -33,6 +33,7 @@ class Destination:
         self.status = MigrationStatus.NONE
         self.loaded_ns: int | None = None
         self.running_ns: int | None = None
+        self.guest_runs_ns: int | None = None
         self._error_lock = threading.Lock()
         self._error: BaseException | None = None  # guarded by _error_lock
 
@@ -123,6 +124,8 @@ class Destination:
             else:
                 self._start()
         self.running_ns = machine.clock.now()
+        if machine.run_state.live:
+            self.guest_runs_ns = self.running_ns
         self._checkpoint("dst-precopy-bh-vm-started")
 
     def _start(self) -> None:

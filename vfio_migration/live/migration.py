@@ -3,22 +3,25 @@
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import replace
-from typing import get_args
+from dataclasses import fields, replace
+from typing import Any, get_args
 
 from vfio_migration.device import DeviceState
 from vfio_migration.errors import MigrationRefusedError, TakeoverUnknownError, WrongStatusError
 from vfio_migration.live.control import Control
 from vfio_migration.live.destination import Destination
+from vfio_migration.live.parameters import Link, MigrationParameters
 from vfio_migration.live.report import MigrationReport
 from vfio_migration.live.source import Source, Takeover
 from vfio_migration.live.status import MigrationStatus
 from vfio_migration.registered import VFIOMigration
 from vmstate import (
     NS_PER_SECOND,
+    WINDOW,
     CallbackErrors,
     ClockError,
     Machine,
+    Migratable,
     RunState,
     VmStateError,
     channel_pair,
@@ -31,6 +34,8 @@ def migrate(
     destination: Machine,
     *,
     pause_before_switchover: bool = False,
+    parameters: MigrationParameters | None = None,
+    link: Link | None = None,
     takeover: Takeover = "confirmed",
     answer_timeout_s: float | None = None,
     sockets: tuple[socket.socket, socket.socket] | None = None,
@@ -51,6 +56,8 @@ def migrate(
         source,
         destination,
         pause_before_switchover=pause_before_switchover,
+        parameters=parameters,
+        link=link,
         takeover=takeover,
         answer_timeout_s=answer_timeout_s,
         sockets=sockets,
@@ -92,6 +99,8 @@ class Migration:
         destination: Machine,
         *,
         pause_before_switchover: bool = False,
+        parameters: MigrationParameters | None = None,
+        link: Link | None = None,
         takeover: Takeover = "confirmed",
         answer_timeout_s: float | None = None,
         sockets: tuple[socket.socket, socket.socket] | None = None,
@@ -100,6 +109,8 @@ class Migration:
         if takeover not in get_args(Takeover):
             raise ValueError(f"takeover is one of {', '.join(map(repr, get_args(Takeover)))}; got {takeover!r}")
         self._takeover: Takeover = takeover
+        self._parameters = parameters if parameters is not None else MigrationParameters()
+        self._link = link
         self._answer_timeout_s = finite_or_none(answer_timeout_s)
         self._raised = CallbackErrors()
         self._source_machine = source
@@ -155,6 +166,26 @@ class Migration:
         """
         return self._control is not None and self._control.cancel()
 
+    @property
+    def parameters(self) -> MigrationParameters:
+        """The parameters as they are now."""
+        return self._control.parameters if self._control is not None else self._parameters
+
+    def set_parameters(self, **changes: Any) -> None:
+        """
+        Change parameters, also while the migration goes on (QMP `migrate-set-parameters`); waits for the big lock.
+
+        Raises:
+            ValueError: a value makes no sense, or there is no such parameter.
+
+        """
+        unknown = sorted(set(changes) - {field.name for field in fields(MigrationParameters)})
+        if unknown:
+            raise ValueError(f"there is no parameter {unknown[0]!r}")
+        self._parameters = replace(self.parameters, **changes)
+        if self._control is not None:
+            self._control.set_parameters(self._parameters)
+
     def continue_(self) -> None:
         """
         Let a migration go on that waits in `pre-switchover` (QMP `migrate-continue`).
@@ -208,10 +239,17 @@ class Migration:
         clock = self._clock
         self._destination_before = self._destination_machine.run_state
         name = f"{self._source_machine.name} -> {self._destination_machine.name}"
-        there, here = channel_pair(clock, f"stream {name}", self._sockets)
+        eager = self._link is not None or any(map(_loads_slowly, self._destination_machine.migratables))
+        there, here = channel_pair(
+            clock,
+            f"stream {name}",
+            self._sockets,
+            latency_s=self._link.latency_s if self._link is not None else 0.0,
+            window=None if eager else WINDOW,  # where times are worked out, the source never waits for loading
+        )
         destination = Destination(self._destination_machine, here, self._raised, self._takeover)
         announce = None if self._on_status is None else self._announce
-        control = Control(self._source_machine, there.abort, announce, self._raised)
+        control = Control(self._source_machine, there.abort, announce, self._raised, self._parameters)
         self._recoveries = [_recoveries(machine) for machine in self._machines]
         try:
             self._source_machine.begin_attempt(control)
@@ -240,6 +278,8 @@ class Migration:
             pause=self._pause,
             takeover=self._takeover,
             answer_timeout_s=self._answer_timeout_s,
+            link=self._link,
+            eager=eager,
         )
         self._channels = (there, here)
 
@@ -296,6 +336,10 @@ class Migration:
             source_stop_s=_seconds(switchover.stop_told_ns, switchover.saving_ns),
             transfer_s=_seconds(switchover.saving_ns, switchover.sent_ns),
             destination_start_s=_seconds(switchover.sent_ns, destination.running_ns),
+            setup_s=_seconds(source.setup_began_ns, source.active_ns),
+            total_s=_seconds(source.setup_began_ns, source.ended_ns),
+            downtime_s=_seconds(switchover.stop_told_ns, switchover.sent_ns),
+            blackout_s=_seconds(switchover.stop_told_ns, destination.guest_runs_ns),
             bytes_sent=source.bytes_sent,
             stream_sha256=source.stream_sha256,
             precopy_rounds=source.precopy_rounds,
@@ -367,6 +411,13 @@ def _lost(machine: Machine) -> tuple[str, ...]:
         each.id
         for each in machine.migratables
         if isinstance(each, VFIOMigration) and each.device_state is DeviceState.ERROR
+    )
+
+
+def _loads_slowly(migratable: Migratable) -> bool:
+    """Whether it takes its time to load what arrives, so that every piece is to be sent as soon as it is there."""
+    return isinstance(migratable, VFIOMigration) and bool(
+        getattr(migratable.vfio_device.backend, "loads_slowly", False)
     )
 
 

@@ -14,6 +14,8 @@ class MigrationReport:
     - `source_stop_s`: from telling the source to stop until saving begins (a pause before the switchover
       included).
     - `transfer_s`: from there until the last byte is out.
+    - `setup_s`, `total_s`: of the set-up, and of all of it; `downtime_s`: as QEMU counts it, from telling the source to
+      stop until the last byte is out; `blackout_s`: from there until the destination's guest runs, None if it does not.
     - `noted_state`: the run state that the source had when it was stopped; None if it was not.
     - `lost_devices`: not even a reset helped; `reset_devices`: they run, and have lost the guest's state.
     - `destination_start_s`: from there until the destination's machine runs, or has the state it is to have.
@@ -27,6 +29,10 @@ class MigrationReport:
     source_stop_s: float | None = None
     transfer_s: float | None = None
     destination_start_s: float | None = None
+    setup_s: float | None = None
+    total_s: float | None = None
+    downtime_s: float | None = None
+    blackout_s: float | None = None
     bytes_sent: int = 0
     stream_sha256: str = ""
     precopy_rounds: int = 0

@@ -6,10 +6,13 @@ from typing import Literal
 from vfio_migration.errors import MigrationFailedError, StreamError, TakeoverUnknownError, described
 from vfio_migration.live.answers import AnswerKind, await_answer, await_ready, last_words
 from vfio_migration.live.control import Control
+from vfio_migration.live.decision import Decision
 from vfio_migration.live.going_back import go_back, tell_all
+from vfio_migration.live.parameters import Link
 from vfio_migration.live.status import MigrationStatus
 from vfio_migration.live.stream import NotedState, StreamWriter
 from vfio_migration.live.switchover import Switchover
+from vfio_migration.live.wire import Wire
 from vmstate import Channel, ChannelClosedError, Machine, MigrationEvent, RunState, get_logger
 
 Takeover = Literal["confirmed", "qemu"]
@@ -39,16 +42,25 @@ class Source:
         pause: bool,
         takeover: Takeover,
         answer_timeout_s: float | None,
+        link: Link | None,
+        eager: bool,
     ) -> None:
         self._machine = machine
         self._channel = channel
         self._control = control
         self._confirmed = takeover == "confirmed"
         self._answer_timeout_s = answer_timeout_s
-        self._writer = StreamWriter(channel)
+        self.wire = Wire(machine.clock, link)
+        self._writer = StreamWriter(channel, self.wire, eager=eager or self.wire.limited)
         self.switchover = Switchover(machine, self._writer, control, pause=pause)
         self._ready = False
+        self._exact_queries = 1  # QEMU's first is made in the set-up
         self.precopy_rounds = 0
+        self.remaining = 0  # bytes, at the last look
+        self.measured: float | None = None  # bytes per second
+        self.setup_began_ns: int | None = None
+        self.active_ns: int | None = None
+        self.ended_ns: int | None = None
 
     @property
     def noted(self) -> NotedState | None:
@@ -69,8 +81,10 @@ class Source:
         """Send the migration, in the source's thread."""
         try:
             self._setup()
+            self.active_ns = self._machine.clock.now()
             self._control.advance(MigrationStatus.ACTIVE)
             self._precopy()
+            self.wire.throttle(None)
             self.switchover.carry_out(confirmed=self._confirmed)
             if self._confirmed:
                 self._await_takeover()
@@ -78,11 +92,13 @@ class Source:
         except BaseException as error:  # noqa: BLE001 - whatever it is, the machine has to come back
             self._fail(error)
         finally:
+            self.ended_ns = self._machine.clock.now()
             self._channel.close()
             self._machine.end_attempt()
 
     def _setup(self) -> None:
         machine = self._machine
+        self.setup_began_ns = machine.clock.now()
         self._control.advance(MigrationStatus.SETUP)
         with machine.big_lock:
             tell_all(machine, MigrationEvent.SETUP, self._control.keep_error)
@@ -93,29 +109,67 @@ class Source:
 
     def _precopy(self) -> None:
         """
-        Make passes, each of all that is pending when it begins, until nothing is and the destination can receive.
+        Send while the machine runs, until the switchover is decided: see `Decision` for when that is.
 
-        Not limited in number: what was left would be paid for while nobody is served. QEMU asks nobody whether its
-        destination is ready, and has gigabytes of memory to send meanwhile. Here a machine may have none, and would be
-        stopped for a destination whose devices are still on their way to RESUMING.
+        Not limited in number: what was left would be paid for while nobody is served. A guest that dirties its memory
+        faster than it is sent goes on until somebody cancels, or changes a parameter.
         """
         machine = self._machine
-        exact_queries = 1  # QEMU's first is made in the set-up
+        for migratable in machine.migratables:
+            getattr(migratable, "begin_precopy", _nothing)()
+        decision = Decision(machine.clock, self.wire)
         while True:
-            pending = [each.pending() for each in machine.migratables]
-            if not any(pending):
-                self._await_ready()
-                exact_queries += 1
-                machine.announce("MIGRATION_PASS", **{"pass": exact_queries})
-                pending = [each.pending() for each in machine.migratables]
-            if not any(pending) or not self._pass(pending):
+            self._control.check()
+            parameters = self._control.parameters
+            self.wire.throttle(parameters.max_bandwidth)
+            threshold = decision.threshold(parameters)
+            pending = self._pending()
+            self.remaining = pending
+            if pending <= threshold and self._fits(threshold):
                 break
+            sent = self._iterate(decision.budget())
+            if self.wire.limited:
+                decision.iterated(sent)
+            elif not sent:
+                break  # devices say that they have more, and give nothing
             self.precopy_rounds += 1
-        machine.emit("migration_thread_low_pending", pending=sum(pending))
+            self.measured = decision.measured
+        machine.emit("migration_thread_low_pending", pending=self._pending())
+
+    def _pending(self) -> int:
+        return sum(each.pending() for each in self._machine.migratables)
+
+    def _fits(self, threshold: float) -> bool:
+        """Ask exactly, and then whether the destination can receive; while that is awaited, more may become dirty."""
+        machine = self._machine
+        self._exact_queries += 1
+        machine.announce("MIGRATION_PASS", **{"pass": self._exact_queries})
+        exact = sum(getattr(each, "pending_exact", each.pending)() for each in machine.migratables)
+        if (exact if self.wire.limited else self._pending()) > threshold:
+            return False
+        if self._ready or not self._confirmed:
+            return True
+        before = machine.clock.now()
+        self._await_ready()
+        return machine.clock.now() == before
+
+    def _iterate(self, budget: int | None) -> int:
+        """Send that much at most, memory first; gives how much there was."""
+        total = 0
+        self._writer.budget = budget
+        for index, migratable in enumerate(self._machine.migratables):
+            pending, sent = migratable.pending(), 0
+            while sent < pending and self._writer.budget != 0:
+                self._control.check()
+                some = self._writer.section(index, migratable, migratable.save_iterate)
+                if not some:
+                    break
+                sent += some
+            total += sent
+        self._writer.budget = None
+        return total
 
     def _await_ready(self) -> None:
-        if self._ready or not self._confirmed:
-            return
         try:
             answer = await_ready(self._channel)
         except StreamError as error:
@@ -202,6 +256,10 @@ class Source:
                 reason = MigrationFailedError(f"the destination failed: {words}")
                 reason.__cause__ = error
                 self._control.replace_error(error, reason)
+
+
+def _nothing() -> None:
+    """Stand for what a migratable does not have."""
 
 
 _log = get_logger("vfio_migration.live.source")

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from vfio_migration.errors import StreamError
+from vfio_migration.live.wire import Wire
 from vmstate import Channel, ChannelClosedError, Migratable, RunState
 
 T = TypeVar("T")
@@ -52,8 +53,11 @@ class StreamWriter:
 
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, wire: Wire, *, eager: bool) -> None:
         self._channel = channel
+        self._wire = wire
+        self._eager = eager  # what is written is sent at once, as somebody may wait for it
+        self.budget: int | None = None
         self._buffer = bytearray()
         self._checksum = 0
         self._sections = 0
@@ -73,8 +77,14 @@ class StreamWriter:
             self._send(data)
             return
         self._buffer += data
-        if len(self._buffer) >= _FLUSH_SIZE:
+        if self._eager or len(self._buffer) >= _FLUSH_SIZE:
             self._flush()
+
+    def carry(self, size: int) -> None:
+        """Wait as long as so many bytes take on the link."""
+        self._wire.carry(size)
+        if self.budget is not None:
+            self.budget = max(0, self.budget - size)
 
     def stand_for(self, size: int) -> None:
         """Count so many bytes as sent of which something stands in the stream."""
@@ -117,9 +127,10 @@ class StreamWriter:
         self._flush()
 
     def _flush(self) -> None:
-        data = bytes(self._buffer)
-        self._buffer.clear()
-        self._send(data)
+        if self._buffer:
+            data = bytes(self._buffer)
+            self._buffer.clear()
+            self._send(data)
 
     def _send(self, data: bytes) -> None:
         self.bytes_sent += len(data)

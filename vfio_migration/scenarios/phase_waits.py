@@ -54,6 +54,10 @@ class _OtherState:
         """Have nothing to send before the stop."""
         return 0
 
+    def pending_exact(self) -> int:
+        """Have nothing to send that counts."""
+        return 0
+
     def save_iterate(self, stream: SaveStream) -> int:
         """Send nothing."""
         return 0

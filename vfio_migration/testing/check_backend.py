@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from vfio_migration.device import DeviceBackend, DeviceState, MigrationFlags, is_arc, transition_path
+from vfio_migration.device import Counted, DeviceBackend, DeviceState, MigrationFlags, is_arc, transition_path
 from vfio_migration.wording import arc_name
 from vmstate import Clock, RealClock
 
@@ -162,7 +162,7 @@ class _Check:
         for _ in range(_MOST_READS):
             piece = self._call(f"read {where}", lambda size=size: device.read(size))  # type: ignore[misc]
             _insist(isinstance(piece, bytes), f"read {where} gave {type(piece).__name__}, expected bytes")
-            stands_for = getattr(piece, "stands_for", len(piece))
+            stands_for = piece.stands_for if isinstance(piece, Counted) else len(piece)
             _insist(stands_for <= size, f"read({size}) {where} gave {stands_for} bytes, more than was asked for")
             if not piece:
                 return pieces

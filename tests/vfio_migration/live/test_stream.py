@@ -12,6 +12,7 @@ from suite.machines import make_pair
 from vfio_migration import MigrationStatus, StreamError
 from vfio_migration.live.destination import Destination
 from vfio_migration.live.stream import NotedState, StreamReader, StreamWriter
+from vfio_migration.live.wire import Wire
 from vfio_migration.testing import PairRig
 from vmstate import (
     CallbackErrors,
@@ -197,7 +198,7 @@ def test_anything_that_keeps_the_protocol_migrates_with_the_machine() -> None:
 @given(st.sampled_from(list(RunState)), st.booleans())
 def test_the_run_state_travels_after_the_sections(state: RunState, was_suspended: bool) -> None:
     there, here = channel_pair(VirtualClock(), "test")
-    writer, reader = StreamWriter(there), StreamReader(here)
+    writer, reader = StreamWriter(there, Wire(VirtualClock(), None), eager=False), StreamReader(here)
     writer.header()
     writer.run_state(NotedState(state, was_suspended))
     writer.end()
@@ -210,7 +211,7 @@ def test_the_run_state_travels_after_the_sections(state: RunState, was_suspended
 
 def test_a_stream_without_a_run_state_is_refused() -> None:
     there, here = channel_pair(VirtualClock(), "test")
-    writer, reader = StreamWriter(there), StreamReader(here)
+    writer, reader = StreamWriter(there, Wire(VirtualClock(), None), eager=False), StreamReader(here)
     writer.header()
     writer.end()
     reader.header()
