@@ -73,7 +73,7 @@ class _Task:
         self.number = number
         self.longest_s = _NEVER_S  # how long it may wait for its baton without looking up
         self.thread = thread
-        self.baton = threading.Lock()  # held while the thread has to wait; released to let it run
+        self.baton = _new_lock()  # held while the thread has to wait; released to let it run
         self.baton.acquire()
         self.depth = 1
         self.finished = False
@@ -93,6 +93,7 @@ class _Task:
 _Queue = OrderedDict[_Task, None]
 
 
+_new_lock = threading.Lock  # bound here: exploring replaces the name for others, by locks that wait through this clock
 _HEARD_WITHIN_S = 0.5  # how long Ctrl-C may go unheard at most
 
 
@@ -112,7 +113,7 @@ class VirtualClock:
         self._explorer = policy if isinstance(policy, Explorer) else None
         self._any_time = self._explorer is not None and self._explorer.any_time
         self._local = threading.local()  # .task: the calling thread's, while it takes part
-        self._mutex = threading.Lock()  # guards all below, and all tasks; held for moments only
+        self._mutex = _new_lock()  # guards all below, and all tasks; held for moments only
         self._now_ns = 0
         self._order = itertools.count()
         self._numbers = itertools.count()
@@ -221,9 +222,9 @@ class VirtualClock:
             self._hand_over()
         self._take_turn(task)
 
-    def drain(self) -> None:
+    def drain(self) -> list[threading.Thread]:
         """
-        Wait until no other thread can go on, then end those that wait idly, or for somebody outside.
+        Wait until no other thread can go on, then end those that wait idly, or for somebody outside; gives these.
 
         For the last thing that is done with a clock: whoever waits through it afterwards hears that it is over. Not
         made of `join`: each end of a thread would wake the caller, and make another choice of who goes next.
@@ -244,6 +245,7 @@ class VirtualClock:
                 other.error = self._broken
                 self._stop_waiting(other)
                 self._woken[other] = None
+            return [other.thread for other in left if other.thread is not None]
 
     def _current(self) -> _Task | None:
         return getattr(self._local, "task", None)
@@ -612,7 +614,7 @@ class _VirtualLock:
         """Take the lock, in the order of asking."""
         clock = self._clock
         with clock.taking_part():
-            if blocking and clock._explorer is not None and not self._idle:
+            if blocking and clock._explorer is not None and not self._held and not self._idle:
                 clock.checkpoint(f"take {self._name}")  # a lock that is free now may be somebody else's before
             with clock._mutex:
                 if not self._held:
