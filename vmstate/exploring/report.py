@@ -13,7 +13,6 @@ from vmstate.exploring.schedule import Switch
 
 _MOST_STEPS = 24  # of the lanes: the last ones are those that mattered
 _MOST_ACCESSES = 8
-_LANE = 40  # columns
 _SKIPPED = (str(Path(__file__).parent), str(Path(__file__).parent.parent / "clocks"))
 
 
@@ -71,19 +70,21 @@ def _counted(switches: Sequence[Switch]) -> str:
 
 
 def _lanes(noted: Noted, witness: Witness) -> list[str]:
-    """Draw a column for each thread; where one stops, its line stands there, and the next row is of who goes on."""
+    """Draw a lane for each thread: a mark where it stops, and beside it the line; the next row is of who goes on."""
     handovers = list(enumerate(noted.handovers[: noted.handovers_of_failure]))
     shown = handovers[-_MOST_STEPS:]
     threads = sorted(({each.thread for _, each in shown} | {each.to for _, each in shown}) - {-1})
-    lane = {thread: " " * (_LANE * number) for number, thread in enumerate(threads)}
-    names = (f"{noted.names.get(thread, '?')[: _LANE - 2]:<{_LANE}}" for thread in threads)
-    rows = ["  " + "".join(names).rstrip()]
+    names = {thread: noted.names.get(thread, "?") for thread in threads}
+    rows = ["  " + "  ".join(names.values())]
     if len(handovers) > len(shown):
         rows.append(f"  ({len(handovers) - len(shown)} hand-overs before these)")
     for number, each in shown:
-        if each.thread in lane:
-            where = "(its end)" if each.place == "end" else witness.stops[number]
-            rows.append(f"{'*' if each.switched else ' '} {lane[each.thread]}{where or each.place.replace('_', ' ')}")
+        if each.thread not in names:
+            continue
+        mark = "*" if each.switched else "o"
+        lanes = "  ".join((mark if thread == each.thread else "|").center(len(names[thread])) for thread in threads)
+        where = "ends" if each.place == "end" else witness.stops[number]
+        rows.append(f"  {lanes}  {where}")
     return rows
 
 

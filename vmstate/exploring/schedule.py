@@ -7,8 +7,8 @@ Fields are separated by slashes: the version of this format; the timing; the pol
 (`-`: nothing); the switches; how many hand-overs there were up to the failure, and a checksum over them.
 
 A switch is a thread's number (in the order of coming to the clock), the place where it stopped, which time it was
-there, and the thread that went on. Only those are written where somebody else went on than usual. Usual is: who
-just ran goes on, if it can; else who was woken first; else who sleeps shortest. Rejected: a number for each choice. It is
+there, and the thread that went on. Only those are written where somebody else went on than usual. Usual is: who just
+ran, if it can go on; else who was woken first; else who sleeps shortest. Rejected: a number for each choice. It is
 longer, and means something else as soon as there is one choice more: another version of Python that visits a line
 twice would replay another schedule, and say nothing.
 """
