@@ -33,6 +33,7 @@ from vfio_migration import (
 from vfio_migration.device.state_machine import transition_path
 from vfio_migration.testing import (
     Invariants,
+    MachineRig,
     PairRig,
     count_descriptors,
     destination_gone_at,
@@ -40,13 +41,32 @@ from vfio_migration.testing import (
     raising_handler,
     stream_cut_at,
 )
-from vmstate import RealClock, VirtualClock
+from vmstate import MonitorEvent, RealClock, VirtualClock
 
 ARCS = [
     (current, target) for current in DeviceState for target in DeviceState if DeviceState.ERROR not in (current, target)
 ]
 REAL_SHARE = 0.15  # of the machines run in real time
+KINDS = ["fail", "error", "stall", "reset", "read", "write", "chance", "handler", "subscriber"]
+STATUSES = ["setup", "active", "pre-switchover", "device", "failing", "completed", "failed"]
 CANCEL_AT = [None] * 4 + ["setup", "active", "pre-switchover", "device"]
+
+
+class SoakedError(BaseException):
+    """What an embedder's code raises, and no Exception."""
+
+
+class Raising:
+    """A subscriber that raises once, at an event or status."""
+
+    def __init__(self, at: str) -> None:
+        self.at: str | None = at
+
+    def __call__(self, event: MonitorEvent) -> None:
+        """Raise, if it is the event."""
+        if self.at is not None and self.at in (event.name, event.data.get("status")):
+            self.at = None
+            raise SoakedError("a subscriber")
 
 
 class RandomPair(PairRig):
@@ -58,6 +78,7 @@ class RandomPair(PairRig):
         self.unit = 0.0002 if self.real else 0.05  # seconds that an arc takes at least
         self.back = False  # the next migration is one back to the source
         self.rigs = self.source, self.destination
+        self.raising: list[Raising] = []
         count = rng.choice([1, 1, 2, 3, 5])
         self.flags = {f"d{number}": self._flags(rng, alone=count == 1) for number in range(count)}
         for name in self.flags:
@@ -88,10 +109,37 @@ class RandomPair(PairRig):
         """Migrate from the live machine to the other; the invariants hold, and no thread is given up."""
         source, destination = reversed(self.rigs) if self.back else self.rigs
         invariants = Invariants(source.machine, destination.machine)
-        report = self.migrate(back=self.back, check=False, **options)
+        migration = Migration(source.machine, destination.machine, **options)
+        with self.clock.taking_part():
+            migration.start()
+            try:
+                report = migration.wait()
+            except SoakedError:  # what a callback raised, when all is over
+                report = migration.wait()
+        for raising in self.raising:
+            raising.at = None  # what it raises outside of a migration is raised by whoever starts or stops a machine
         invariants.check(report)
-        self.back ^= report.completed
+        self._leave_one_running(source, destination)
+        self.back ^= destination.machine.run_state.live
         return report
+
+    @staticmethod
+    def _leave_one_running(source: MachineRig, destination: MachineRig) -> None:
+        """
+        Do what somebody has to do where a source cannot know, and after the endings of takeover "qemu".
+
+        Devices that are reset with the machine are where a start brings them back from, whatever became of them.
+        """
+        if source.machine.run_state.live and destination.machine.run_state.live:
+            destination.machine.stop()
+        elif not source.machine.run_state.live and not destination.machine.run_state.live:
+            source.machine.reset()
+            source.machine.start()
+
+    @property
+    def live(self) -> MachineRig:
+        """The rig whose machine is to run."""
+        return self.destination if self.back else self.source
 
     def replace_lost(self) -> None:
         """Take lost devices away, on both sides, and put new ones in their places."""
@@ -112,7 +160,7 @@ def arrange_faults(rng: random.Random, pair: RandomPair) -> Counter[str]:
         current, target = rng.choice(
             [arc for arc in ARCS if _is_arc(*arc, mock.flags)],
         )
-        kind = rng.choice(["fail", "fail", "error", "stall", "reset", "read", "write", "chance", "handler"])
+        kind = rng.choice(["fail", *KINDS])
         kinds[kind] += 1
         if kind == "fail":
             mock.fail(current, target, times=rng.randint(1, 2))
@@ -129,8 +177,13 @@ def arrange_faults(rng: random.Random, pair: RandomPair) -> Counter[str]:
             mock.fail_write(rng.choice([DataFault.ERROR, DataFault.ALTERED, DataFault.CUT]))
         elif kind == "chance":
             mock.fail(current, target, probability=0.5, seed=rng.randrange(10**6))
+        elif kind == "handler":
+            error = rng.choice([ValueError("soak"), SoakedError("a handler")])
+            rig.add_handler("raising", raising_handler(error), priority=rng.randrange(10**6))
         else:
-            rig.add_handler("raising", raising_handler(ValueError("soak")), priority=rng.randrange(10**6))
+            raising = Raising(rng.choice(["setup", "active", "STOP", "RESUME", "failing"]))
+            pair.raising.append(raising)
+            rig.machine.monitor.subscribe(raising)
     return kinds
 
 
@@ -141,19 +194,26 @@ def _is_arc(current: DeviceState, target: DeviceState, flags: MigrationFlags) ->
         return False
 
 
-def options_of(rng: random.Random) -> tuple[dict[str, Any], str]:
+def options_of(rng: random.Random, pair: RandomPair) -> tuple[dict[str, Any], str]:
     """Choose how to migrate: cancelled somewhere, over a connection that breaks, or as usual."""
     at = rng.choice(CANCEL_AT)
     options: dict[str, Any] = {"pause_before_switchover": at == "pre-switchover" or rng.random() < 0.1}
     what = "cancel" if at else ""
 
+    raises, resets = (rng.choice(["never"] * 5 + STATUSES) for _ in range(2))
+
     def steer(migration: Migration, status: MigrationStatus) -> None:
         if status == at:
             migration.cancel()
-        elif status is MigrationStatus.PRE_SWITCHOVER:
+        if status == resets:
+            pair.live.machine.reset()
+        if status is MigrationStatus.PRE_SWITCHOVER and at != "pre-switchover":
             migration.continue_()
+        if status == raises:
+            raise SoakedError("a status callback")
 
     options["on_status"] = steer
+    options["takeover"] = rng.choice(["confirmed", "confirmed", "qemu"])
     if rng.random() < 0.15:
         make = rng.choice([stream_cut_at, destination_gone_at])
         options["sockets"] = make(rng.randrange(6000))
@@ -168,9 +228,11 @@ def one_round(seed: int, figures: Counter[str]) -> None:
     figures["real time" if pair.real else "virtual time"] += 1
     for _ in range(rng.randint(1, 4)):
         faults = arrange_faults(rng, pair)
-        options, what = options_of(rng)
+        options, what = options_of(rng, pair)
         report = pair.migrate_on(**options)
         figures["migrations"] += 1
+        figures[f"takeover {report.takeover}"] += 1
+        figures["devices reset"] += len(report.reset_devices) + len(report.destination_reset_devices)
         figures[str(report.status)] += 1
         figures["with faults"] += bool(faults)
         figures["faults"] += faults.total()
@@ -215,7 +277,7 @@ def main() -> None:
     while time.monotonic() - start < options.minutes * 60:
         try:
             one_round(seed, figures)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the seed is what counts
+        except (Exception, SoakedError) as error:  # noqa: BLE001 - whatever it is, the seed is what counts
             violations += 1
             print(f"violation with --seed {seed}: {error!r}", file=sys.stderr)
             break

@@ -87,3 +87,14 @@ def test_every_rule_has_one_place() -> None:
 def test_every_rule_that_a_test_cites_is_written_down(path: Path) -> None:
     rules = set(RULE.findall((ROOT / "docs" / "design.md").read_text(encoding="utf-8")))
     assert cited(path.read_text(encoding="utf-8")) - rules == set()
+
+
+def test_every_difference_from_qemu_has_a_test_that_exists() -> None:
+    page = (ROOT / "docs" / "differences.md").read_text(encoding="utf-8")
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    entries = page.split("\n\n**")[1:]
+    assert len(entries) > 10
+    for entry in entries:
+        named = re.findall(r"`(test_\w+|tests/[\w/]+\.py)`", entry)
+        assert named, entry[:60]
+        assert all((ROOT / each).is_file() if "/" in each else f"def {each}(" in tests for each in named), named

@@ -53,6 +53,7 @@ FLOORS = [
     "changes",
     "device",
     "errors",
+    "inputs",
     "wording",
 ]
 VMSTATE = [

@@ -43,14 +43,15 @@ class Device:
     """
     A device: it sits on a bus, or on none. Creating it attaches it.
 
-    `type` is the device's type as `info qtree` prints it; `id` is empty for a device without one.
+    `type` is the device's type as `info qtree` prints it; `id` is empty for a device without one. `properties` are
+    those of a parsed tree that say where it is: `host`, `sysfsdev`, `fd` and `addr`.
 
     Raises:
         DeviceTreeError: the id is no printable text of at most 255 bytes, which is what a migration stream can say.
 
     """
 
-    __slots__ = ("_bus", "_buses", "id", "type")
+    __slots__ = ("_bus", "_buses", "id", "properties", "type")
 
     def __init__(self, id: str, bus: Bus | None = None, type: str = "") -> None:  # noqa: A002 - QEMU's words
         if not id.isprintable() or len(id.encode(errors="replace")) > _LONGEST_ID:
@@ -62,6 +63,7 @@ class Device:
         self.type = type
         self._bus: Bus | None = None
         self._buses: list[Bus] = []
+        self.properties: dict[str, str] = {}
         if bus is not None:
             self.plug(bus)
 
@@ -74,6 +76,37 @@ class Device:
     def buses(self) -> tuple[Bus, ...]:
         """The buses that belong to this device, in the order of attaching."""
         return tuple(self._buses)
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """
+        What VFIO calls the device, as its properties say; empty for any other.
+
+        That is its address on the host, the last part of its path there, or `VFIO_FD` and the number of its descriptor
+        (QEMU's `vfio_device_get_name`); the path and the number themselves name it too.
+        """
+        names = []
+        sysfsdev = self.properties.get("sysfsdev", "").rstrip("/")
+        if sysfsdev:
+            names += [sysfsdev.rpartition("/")[2], sysfsdev]
+        host, descriptor = self.properties.get("host", ""), self.properties.get("fd", "")
+        if host.strip("f:.") or not (sysfsdev or descriptor):  # QEMU's default is ffff:ff:ff.f
+            names += [host]
+        if descriptor:
+            names += [f"VFIO_FD{descriptor}", descriptor]
+        return tuple(filter(None, names))
+
+    @property
+    def place(self) -> str:
+        """Its bus and its place there: the address if it has one (`pcie.0/04.0`), else its number, from 0."""
+        if self._bus is None:
+            return ""
+        return f"{self._bus.name}/{self.properties.get('addr') or self._bus.devices.index(self)}"
+
+    @property
+    def name(self) -> str:
+        """What it is called: its id or, without one, what VFIO calls it; empty if it has neither."""
+        return self.id or next(iter(self.host_names), "")
 
     @property
     def depth(self) -> int:

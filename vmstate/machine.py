@@ -210,6 +210,8 @@ class Machine:
         Reset the machine at once, whatever it is doing, and all that migrates with it (QEMU's `system_reset`).
 
         No handler is called. `running`, `inmigrate` and `finish-migrate` stay; every other state becomes `prelaunch`.
+        Too late, which is logged, and nothing happens, while a migration waits to hear whether its destination runs:
+        the devices' states are what the source would go on with.
 
         Raises:
             NestedNotificationError: called from a handler of this machine; nothing was changed.
@@ -217,6 +219,9 @@ class Machine:
 
         """
         with self._changing("reset"):
+            if self._attempt is not None and self._attempt.out_of_hand:
+                _log.warning("too late to reset: the destination may be running", machine=self.name)
+                return
             for migratable in self.migratables:
                 migratable.reset()
             self.announce("RESET", guest=False, reason="host-qmp-system-reset")

@@ -105,6 +105,11 @@ class Migratable(Protocol):
 class Attempt(Protocol):
     """A migration under way, as the machine that sends or receives knows it."""
 
+    @property
+    def out_of_hand(self) -> bool:
+        """Whether another machine may be running with this one's state, and nobody knows yet."""
+        ...
+
     def note_error(self, error: BaseException) -> None:
         """Note what went wrong; safe from any thread, the first one counts."""
         ...

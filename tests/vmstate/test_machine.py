@@ -3,7 +3,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from suite.handlers import SpyClock, Task, ignore, kinds, raising, returning, wait_for
+from suite.handlers import SpyClock, Task, ignore, kinds, noting, raising, returning, wait_for
 
 from vmstate import (
     BigLockError,
@@ -478,7 +478,10 @@ class Part:
     def load_cleanup(self) -> None: ...
     def notify(self, event: MigrationEvent) -> None: ...
 
-    def reset(self) -> None: ...
+    resets = 0
+
+    def reset(self) -> None:
+        self.resets += 1
 
 
 class Nothing:
@@ -487,6 +490,8 @@ class Nothing:
     def note_error(self, error: BaseException) -> None: ...
 
     def keep_error(self, error: BaseException) -> None: ...
+
+    out_of_hand = False
 
 
 def test_the_registry_keeps_the_order_of_registration() -> None:
@@ -542,3 +547,75 @@ def test_handlers_stay_with_the_machine_whatever_state_it_is_in() -> None:
     machine.shutdown()
     assert list(machine.handlers) == [entry]
     assert machine.handlers.big_lock is machine.big_lock
+
+
+# Reset (M6) and a guest that shuts down (M7):
+
+
+@pytest.mark.parametrize("state", RunState)
+def test_m6_a_reset_is_carried_out_in_every_run_state(state: RunState) -> None:
+    machine, part = Machine(run_state=state), Part("vf0")
+    machine.register(part)
+    called: list[str] = []
+    machine.handlers.add(noting(called, "handler"))
+    announced: list[str] = []
+    machine.monitor.subscribe(lambda event: announced.append(event.name))
+    machine.reset()
+    kept = state in (RunState.RUNNING, RunState.INMIGRATE, RunState.FINISH_MIGRATE)
+    kept |= not state.may_become(RunState.PRELAUNCH)  # save-vm, from which QEMU knows no way
+    assert machine.run_state is (state if kept else RunState.PRELAUNCH)
+    assert (announced, called, part.resets) == (["RESET"], [], 1)
+
+
+def test_m6_a_machine_that_was_reset_can_be_started() -> None:
+    machine = Machine(run_state=RunState.SHUTDOWN)
+    machine.reset()
+    machine.start()
+    assert machine.run_state is RunState.RUNNING
+
+
+def test_m6_a_suspended_machine_is_no_longer_after_a_reset() -> None:
+    machine = Machine(run_state=RunState.SUSPENDED)
+    machine.reset()
+    machine.start()
+    assert machine.run_state is RunState.RUNNING
+
+
+def test_m7_a_guest_that_shuts_down_and_is_kept_announces_shutdown_then_stop() -> None:
+    machine = Machine(run_state=RunState.RUNNING)
+    announced: list[str] = []
+    machine.monitor.subscribe(lambda event: announced.append(event.name))
+    assert machine.guest_shutdown() == 0
+    assert (announced, machine.run_state) == (["SHUTDOWN", "STOP"], RunState.SHUTDOWN)
+
+
+# What callbacks raise outside of a migration:
+
+
+@pytest.mark.parametrize("error", [AssertionError("as tests do"), pytest.fail.Exception("as tests do"), SystemExit(1)])
+def test_what_a_subscriber_raises_for_a_test_is_raised_when_the_machine_has_changed(error: BaseException) -> None:
+    machine, called = Machine(run_state=RunState.RUNNING), list[str]()
+    machine.handlers.add(noting(called, "handler"))
+    subscription = machine.monitor.subscribe(lambda event: raising(error)())
+    with pytest.raises(type(error)) as caught:
+        machine.stop()
+    assert caught.value is error
+    assert (machine.run_state, called) == (RunState.PAUSED, ["handler"])
+    subscription.cancel()
+    machine.start()
+
+
+def test_what_a_subscriber_raises_stands_beside_what_a_handler_raises() -> None:
+    machine = Machine(run_state=RunState.RUNNING)
+    machine.handlers.add(noting([], "", raising(ValueError("of a handler"))))
+    machine.monitor.subscribe(lambda event: raising(AssertionError("of a subscriber"))())
+    with pytest.raises(ExceptionGroup, match="of a handler") as caught:
+        machine.stop()
+    assert "of a subscriber" in caught.value.__notes__[0]
+
+
+def test_an_ordinary_error_of_a_subscriber_is_logged_only(caplog: pytest.LogCaptureFixture) -> None:
+    machine = Machine(run_state=RunState.RUNNING)
+    machine.monitor.subscribe(lambda event: raising(ValueError("a bug"))())
+    machine.stop()
+    assert "a bug" in caplog.text

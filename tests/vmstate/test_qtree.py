@@ -1,4 +1,6 @@
+import json
 import re
+import time
 from collections import Counter
 
 import pytest
@@ -120,6 +122,15 @@ def test_all_of_a_small_tree_is_read() -> None:
         pytest.param("info qtree\n" + SMALL, id="echo"),
         pytest.param("\n\n" + SMALL.replace("\n", "\n\n") + "\n", id="blank lines"),
         pytest.param(SMALL.rstrip("\n"), id="no end of line"),
+        pytest.param("".join(f"     {line}\n" for line in SMALL.splitlines()), id="indented as a whole"),
+        pytest.param("".join(f"> {line}\n" for line in SMALL.splitlines()), id="quoted"),
+        pytest.param("".join(f">> > {line}\n" for line in SMALL.splitlines()), id="quoted twice"),
+        pytest.param("(qemu) info status\nVM status: running\n(qemu) info qtree\n" + SMALL, id="transcript"),
+        pytest.param(SMALL + "(qemu) info status\nVM status: running\n(qemu) quit\n", id="transcript that goes on"),
+        pytest.param(json.dumps({"return": SMALL.replace("\n", "\r\n"), "id": "libvirt-9"}), id="QMP"),
+        pytest.param(json.dumps({"return": SMALL}, indent=2), id="QMP, pretty"),
+        pytest.param(f'{{"QMP": {{}}}}\n{{"return": {{}}}}\n{json.dumps({"return": SMALL})}\n', id="QMP, a dialogue"),
+        pytest.param(SMALL.replace("nic0", "nic9") + "(qemu) info qtree\n" + SMALL, id="two captures"),
         pytest.param(SMALL.replace("\n", "   \n"), id="blanks at the ends"),
         pytest.param(re.sub(r"^ *(type|addr|mac).*\n", "", SMALL, flags=re.MULTILINE), id="no properties"),
     ],
@@ -134,10 +145,11 @@ def test_what_stands_around_the_tree_makes_no_difference(altered: str) -> None:
         ("", "no line 'bus: NAME'"),
         ("\r\n \n", "no line 'bus: NAME'"),
         ("(qemu) info qtree\n(qemu) ", "no line 'bus: NAME'"),
-        ("hello\nbus: a", "line 1: expected 'bus: NAME'.*'hello'"),
+        ("hello\nbos: a", "line 1: expected 'bus: NAME'.*'hello'"),
         ('{"return": {}}', "line 1: expected"),
         ('dev: nic, id "a"', "line 1: .*stands below nothing"),
-        ("  bus: a", "line 1: .*stands below nothing"),
+        ('  bus: a\ndev: x, id ""', "line 2: .*stands below nothing"),
+        ('bus: a\n  dev: x, id ""\n\taddr = 1', "line 3: 'addr = 1' is indented with a tab"),
         ("bus: a\nbus: b", "line 2: a second root bus 'b', after 'a'"),
         ('bus: a\n  dev: x, id ""\nbus: b', "line 3: a second root bus"),
         ('bus: a\ndev: x, id ""', "line 2: .*stands below nothing"),
@@ -229,3 +241,59 @@ def test_every_tree_that_is_written_as_qemu_writes_it_is_read_back(shape_of_root
 
     write(shape_of_root, 0)
     assert [(device.id, device.depth) for device in parse_qtree("\n".join(written))] == expected
+
+
+def test_the_last_of_two_captures_is_read_and_that_is_said() -> None:
+    assert parse_qtree(SMALL).notes == ()
+    assert parse_qtree(SMALL + "(qemu) info qtree\n" + SMALL).notes == (
+        "the text holds 2 captures of a tree; the last is taken",
+    )
+
+
+def test_bytes_that_are_no_text_do_no_harm() -> None:
+    tree = parse_qtree(b'bus: a\n  dev: x, id "n"\n    serial = "\xff\xfe"\n  dev: y, id "\xe9"\n')
+    assert [device.id for device in tree] == ["n", "\N{REPLACEMENT CHARACTER}"]
+
+
+UNNAMED = """bus: main-system-bus
+  dev: q35-pcihost, id ""
+    bus: pcie.0
+      dev: vfio-pci, id ""
+        addr = 04.0
+        host = "0000:01:00.0"
+      dev: vfio-pci, id ""
+        host = "ffff:ff:ff.f"
+        sysfsdev = "/sys/bus/mdev/devices/c0ffee"
+      dev: vfio-pci, id ""
+        fd = "23"
+      dev: edu, id ""
+      dev: nic, id "nic0"
+        host = "0000:02:00.0"
+"""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "places"),
+    [
+        ("0000:01:00.0", ["pcie.0/04.0"]),
+        ("c0ffee", ["pcie.0/1"]),
+        ("/sys/bus/mdev/devices/*", ["pcie.0/1"]),
+        ("VFIO_FD23", ["pcie.0/2"]),
+        ("23", ["pcie.0/2"]),
+        ("edu", ["pcie.0/3"]),
+        ("pcie.0/3", ["pcie.0/3"]),
+        ("vfio-pci", ["pcie.0/04.0", "pcie.0/1", "pcie.0/2"]),
+        ("0000:02:*", ["pcie.0/4"]),
+        ("*", ["pcie.0/04.0", "pcie.0/1", "pcie.0/2", "pcie.0/4"]),
+        ("none", []),
+    ],
+)
+def test_a_device_is_found_by_whatever_names_it(pattern: str, places: list[str]) -> None:
+    assert [device.place for device in parse_qtree(UNNAMED).find(pattern)] == places
+
+
+def test_a_hostile_line_takes_no_time() -> None:
+    before = time.process_time()
+    with pytest.raises(QtreeError, match="line 2: expected 'dev: TYPE, id"):
+        parse_qtree("bus: a\n  dev: x" + ', id "' * 100_000)
+    assert time.process_time() - before < 1

@@ -4,7 +4,7 @@ import json
 import sys
 from enum import StrEnum
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.table import Table
 from vfio_migration.cli.explore_command import explore_command
 from vfio_migration.cli.import_command import import_command
 from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
+from vfio_migration.cli.streams import in_spite_of_streams
 from vfio_migration.drawing import check_plot, html_page, print_prediction, print_result, write_plot
 from vfio_migration.errors import ScenarioError, VFIOMigrationError
 from vfio_migration.forecast import predict as predict_scenario
@@ -30,7 +31,15 @@ from vfio_migration.scenarios import (
 )
 from vmstate import VirtualClock
 
-app = typer.Typer(
+
+class _App(typer.Typer):
+    """The commands, whatever their standard streams are."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        in_spite_of_streams(super().__call__, *args, **kwargs)
+
+
+app = _App(
     help="See where a live migration's switchover goes: VFIO state changes, serial against parallel.",
     no_args_is_help=True,
     add_completion=False,
@@ -87,6 +96,9 @@ def run(
         Threads | None, typer.Option(help="How state-change threads come about; else as the scenario says.")
     ] = None,
     settings: _Settings = None,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="Show all that the switchover waits for, not only the largest.")
+    ] = False,
     virtual: Annotated[bool, typer.Option("--virtual", help="Run in virtual time: no wait takes any.")] = False,
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write the figures there; '-': standard output.")
@@ -133,7 +145,7 @@ def run(
         typer.echo("interrupted: the migration under way was cancelled, and its source runs again", err=True)
         raise typer.Exit(130) from None
     try:
-        print_result(console, result)
+        print_result(console, result, show_all=show_all)
     except OSError as error:
         cannot_write(STANDARD_OUTPUT, error)
     if json_file is not None:
@@ -166,13 +178,14 @@ def predict(
     """
     console = console_beside((json_file,))
     prediction = predict_scenario(_loaded(scenario, settings))
+    stands = predict_scenario(_loaded(scenario, None)) if settings else None
     check_outputs((json_file,), inputs=(scenario,))
     try:
-        print_prediction(console, prediction, show_all=show_all)
+        print_prediction(console, prediction, stands, show_all=show_all)
     except OSError as error:
         cannot_write(STANDARD_OUTPUT, error)
     if json_file is not None:
-        _write_json(json_file, prediction.as_json())
+        _write_json(json_file, prediction.as_json(stands))
 
 
 app.command("import")(import_command)

@@ -1,5 +1,6 @@
 """Where the commands write to: files, and standard output if it is called `-`."""
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,7 +31,7 @@ def check_outputs(files: Iterable[str | None], inputs: Iterable[str | None] = ()
         typer.Exit: with status 2, after a line on standard error.
 
     """
-    read = {Path(file).resolve() for file in inputs if file is not None}
+    read = {_real(file) for file in inputs if file is not None}
     seen: set[str | Path] = set()
     for file in (file for file in files if file is not None):
         place = STANDARD_OUTPUT if file == STANDARD_OUTPUT else _checked(file, read)
@@ -73,7 +74,7 @@ def cannot_write(file: str, error: Exception) -> NoReturn:
 def _checked(file: str, read: set[Path]) -> Path | None:
     """Give the file's one name; None if it is a pipe or a device, that takes whatever is written."""
     try:
-        place = Path(file).resolve()
+        place = _real(file)
         new = not place.exists()
         if not new and not place.is_file() and not place.is_dir():
             return None
@@ -86,6 +87,11 @@ def _checked(file: str, read: set[Path]) -> Path | None:
     except (OSError, ValueError) as error:
         cannot_write(file, error)
     return place
+
+
+def _real(file: str) -> Path:
+    """Give a file's one name; that of a loop of links is its own, and opening it says so."""
+    return Path(os.path.realpath(file))
 
 
 def _refuse(file: str, why: str) -> NoReturn:

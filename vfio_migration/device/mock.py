@@ -181,6 +181,11 @@ class MockDevice:
             raise ValueError("a write takes all bytes or fails: choose ERROR, ALTERED or CUT")
         self._faults.arrange("write", Fault(errno, times, probability, seed, data=fault))
 
+    @property
+    def unmet_faults(self) -> tuple[str, ...]:
+        """What was told to go wrong and never came to it, in words."""
+        return tuple(_fault_in_words(what, fault) for what, fault in self._faults.unmet())
+
     def heal(self) -> None:
         """Forget all faults that were not met yet; an arc that stalls goes on stalling."""
         self._faults.clear()
@@ -382,6 +387,12 @@ def _checked_latency(latency: float | Mapping[Arc, float], flags: MigrationFlags
         if not any(is_arc(current, target, each) for each in (ALL_FLAGS, flags)):
             raise ValueError(f"latency: no device has an arc {arc_name(current, target)}")
     return table, 0
+
+
+def _fault_in_words(what: object, fault: Fault) -> str:
+    if isinstance(what, tuple):
+        return f"{'stall' if fault.stall else 'failure'} of {arc_name(*what)}"
+    return f"fault of {what}" if what == "reset" else f"{fault.data.value} of {what}"
 
 
 def _os_error(code: int | None, what: str) -> OSError:

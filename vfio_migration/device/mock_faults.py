@@ -34,6 +34,7 @@ class Fault:
     stall: bool = False
     stall_s: float | None = None
     data: DataFault = DataFault.ERROR
+    met: bool = False
     _random: random.Random = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -50,9 +51,10 @@ class Fault:
 
     def strikes(self) -> bool:
         """Say whether it is met this time."""
-        if self.probability is not None:
-            return self._random.random() < self.probability
-        self.times -= 1
+        if self.probability is not None and self._random.random() >= self.probability:
+            return False
+        self.times -= self.probability is None
+        self.met = True
         return True
 
 
@@ -78,6 +80,11 @@ class FaultPlan:
                         faults.remove(fault)
                     return fault
         return None
+
+    def unmet(self) -> list[tuple[Hashable, Fault]]:
+        """Give the faults that were never met, each with what it was to befall."""
+        with self._lock:
+            return [(what, fault) for what, faults in self._faults.items() for fault in faults if not fault.met]
 
     def clear(self) -> None:
         """Forget all that were not met yet."""

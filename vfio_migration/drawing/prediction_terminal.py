@@ -15,9 +15,17 @@ _WORDS = ("side", "pass", "the slowest", "device", "par.")
 _DEVICE_COLUMNS = ("device", "depth", "par.", "prep.", "stop", "sent", "prep.", "start", "without", "switched")
 
 
-def print_prediction(console: Console, prediction: Prediction, *, show_all: bool = False) -> None:
-    """Print the bounds, what takes long in each pass, what each device contributes, and what to speed up first."""
+def print_prediction(
+    console: Console, prediction: Prediction, stands: Prediction | None = None, *, show_all: bool = False
+) -> None:
+    """
+    Print the bounds, what takes long in each pass, what each device contributes, and what to speed up first.
+
+    `stands` is the prediction of the scenario as it stands, if this one is of something else.
+    """
     _print_bounds(console, prediction)
+    if stands is not None:
+        _print_difference(console, prediction, stands)
     _print_stages(console, prediction)
     _print_devices(console, prediction)
     _print_changes(console, prediction, show_all=show_all)
@@ -34,6 +42,18 @@ def _print_bounds(console: Console, prediction: Prediction) -> None:
     for part in PARTS[1:]:
         table.add_row(part_label(part), ms(getattr(prediction, part)), "")
     add_bounds(table, prediction.bounds)
+    console.print(table)
+    console.print()
+
+
+def _print_difference(console: Console, prediction: Prediction, stands: Prediction) -> None:
+    table = _titled(
+        console, "with --set, against the scenario as it stands, in ms", "device", "stands", "set", "change"
+    )
+    for part in PARTS:
+        before, after = getattr(stands, part), getattr(prediction, part)
+        table.add_row(part_label(part), ms(before, unit=""), ms(after, unit=""), signed_ms(after - before))
+    table.columns[0].header = ""
     console.print(table)
     console.print()
 

@@ -9,19 +9,19 @@ from rich.text import Text
 from vfio_migration.drawing.lanes import Lane, drawn, lanes, marks_of
 from vfio_migration.drawing.vocabulary import NOT_REACHED, WAITS, Mark, bound_lines, mark, part_label
 from vfio_migration.plan import Bounds
-from vfio_migration.recorded import Span, Timeline, condensed, critical_path
+from vfio_migration.recorded import MOST, Span, Timeline, condensed, critical_path
 from vfio_migration.scenarios import PARTS, Result
 from vfio_migration.wording import ms, percent
 
 _MIN_WIDTH = 20
 
 
-def print_result(console: Console, result: Result) -> None:
-    """Print what a run of a scenario came to."""
+def print_result(console: Console, result: Result, *, show_all: bool = False) -> None:
+    """Print what a run of a scenario came to; with `show_all` each thing that its switchovers waited for."""
     for name, mode in result.modes.items():
         run = mode.typical
         print_timeline(console, f"{result.scenario}, {name}", run.timeline, run.report.switchover_s)
-        print_critical_path(console, f"{result.scenario}, {name}", run.timeline)
+        print_critical_path(console, f"{result.scenario}, {name}", run.timeline, show_all=show_all)
     console.print(_table(console, result))
     console.print(_verdict(result))
     for name, mode in result.modes.items():
@@ -57,9 +57,9 @@ def print_timeline(console: Console, title: str, timeline: Timeline, seconds: fl
     console.print()
 
 
-def print_critical_path(console: Console, title: str, timeline: Timeline) -> None:
+def print_critical_path(console: Console, title: str, timeline: Timeline, *, show_all: bool = False) -> None:
     """Say in a few lines what makes the switchover as long as it is."""
-    path = condensed(critical_path(timeline))
+    path = condensed(critical_path(timeline), None if show_all else MOST)
     if not path:
         return
     console.print(plain(console, f"{title}: {WAITS}", style="bold"))
@@ -71,6 +71,8 @@ def print_critical_path(console: Console, title: str, timeline: Timeline) -> Non
         what = plain(console, link.what)
         table.add_row(ms(link.seconds), percent(link.share), what, style="bold" if link.seconds == longest else "")
     console.print(table)
+    if not show_all and len(path) > MOST:
+        console.print("--all shows what all the rest is")
     console.print()
 
 

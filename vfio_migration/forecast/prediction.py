@@ -23,9 +23,11 @@ from vfio_migration.forecast.what_if import (
     toggled,
 )
 from vfio_migration.plan import (
+    NO_PHASES,
     PLAIN,
     Bounds,
     DepthPlan,
+    Phases,
     PlannedDevice,
     PlannedHandler,
     plan_switchover,
@@ -116,9 +118,10 @@ class Prediction:
         """What the switchover takes as configured."""
         return self.bounds.mechanism_s
 
-    def as_json(self) -> dict[str, Any]:
-        """Give what `predict --json` writes; times in seconds."""
-        return {
+    def as_json(self, stands: "Prediction | None" = None) -> dict[str, Any]:
+        """Give what `predict --json` writes, with the difference to another prediction if there is one; in seconds."""
+        difference = {} if stands is None else {"as_it_stands": _difference(self, stands)}
+        return difference | {
             "scenario": self.scenario,
             "bounds": asdict(self.bounds),
             "switchover_s": self.switchover_s,
@@ -136,13 +139,17 @@ class Prediction:
 
 def predict(scenario: Scenario) -> Prediction:
     """Predict the switchover of a scenario, as it is configured, if nothing fails: its faults are left out."""
-    prediction = predict_planned(scenario.name, scenario.planned_devices(), scenario.planned_handlers())
+    prediction = predict_planned(
+        scenario.name, scenario.planned_devices(), scenario.planned_handlers(), scenario.phases
+    )
     return replace(prediction, notes=_notes(scenario))
 
 
-def predict_planned(name: str, devices: Sequence[PlannedDevice], handlers: Sequence[PlannedHandler]) -> Prediction:
+def predict_planned(
+    name: str, devices: Sequence[PlannedDevice], handlers: Sequence[PlannedHandler], phases: Phases = NO_PHASES
+) -> Prediction:
     """Predict the switchover of a machine with these VFIO devices and ordinary handlers."""
-    plan = plan_switchover(devices, handlers)
+    plan = plan_switchover(devices, handlers, phases)
     groups = [*device_groups(devices), *handler_groups(handlers)]
     ledger = Ledger(groups)
     cells = {(each.side, each.kind, depth.depth): depth for each in plan.passes for depth in each.depths}
@@ -154,13 +161,21 @@ def predict_planned(name: str, devices: Sequence[PlannedDevice], handlers: Seque
     return Prediction(
         name,
         plan.bounds,
-        sum(each.mechanism_s for each in plan.passes if each.side == "source"),
+        plan.source_stop_s,
         plan.transfer_s,
-        sum(each.mechanism_s for each in plan.passes if each.side == "destination"),
+        plan.destination_start_s,
         tuple(_stage(each.side, each.kind, depth) for each in plan.passes for depth in each.depths),
         tuple(shares[each.id] for each in devices),
         changes(groups, plan.bounds.mechanism_s),
     )
+
+
+def _difference(prediction: Prediction, stands: Prediction) -> dict[str, Any]:
+    parts = ("switchover_s", "source_stop_s", "transfer_s", "destination_start_s")
+    return {
+        **{part: getattr(stands, part) for part in parts},
+        "difference_s": {part: getattr(prediction, part) - getattr(stands, part) for part in parts},
+    }
 
 
 def _notes(scenario: Scenario) -> tuple[str, ...]:
@@ -177,9 +192,10 @@ def _notes(scenario: Scenario) -> tuple[str, ...]:
     alike: dict[str, list[str]] = {}
     for name, arcs in unnamed.items():
         alike.setdefault(", ".join(arcs), []).append(name)
-    return tuple(
+    missing = (
         f"no latency is given for {arcs} of {listed(in_order(names))}: 0 stands for it" for arcs, names in alike.items()
     )
+    return (*scenario.notes, *missing)
 
 
 def _stage(side: str, kind: PassKind, depth: DepthPlan) -> Stage:

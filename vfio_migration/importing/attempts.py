@@ -1,12 +1,15 @@
 """The migrations in a log of QEMU's: where each begins and how it ended, its phases, its downtime, its passes."""
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 from vfio_migration.device import DeviceState
 from vfio_migration.errors import LogImportError
+from vfio_migration.importing.event_forms import DONE
 from vfio_migration.importing.log_reader import LogEvent, QemuLog
 from vfio_migration.recorded import format_timestamp
 from vfio_migration.wording import ms
@@ -14,8 +17,12 @@ from vfio_migration.wording import ms
 Role = Literal["source", "destination"]
 _Test = Callable[[LogEvent], bool]
 
+_REPORTED = 10  # at the beginning of a log, and at its end
 _OVER = ("completed", "failed", "cancelled")
 _CHANGES = ("vfio_vmstate_change", "vfio_vmstate_change_prepare")
+_REQUEST, _ANSWER = "vfio_migration_set_state", "vfio_migration_set_device_state"
+SAVE_BEGIN = ("vfio_save_complete_precopy_start", "vfio_save_complete_precopy_thread_start")
+SAVE_END = ("vfio_save_complete_precopy", "vfio_save_complete_precopy_thread_end")
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class LoggedMigration:
     @property
     def downtime_s(self) -> float | None:
         """The source's downtime as QEMU measures it, from `src-downtime-start` to `src-downtime-end`; else None."""
-        first, last = self._checkpoint("src-downtime-start"), self._checkpoint("src-downtime-end")
+        first, last = self.checkpoint("src-downtime-start"), self.checkpoint("src-downtime-end")
         return None if first is None or last is None else (last.time_ns - first.time_ns) / 1e9
 
     @property
@@ -85,7 +92,7 @@ class LoggedMigration:
 
     def stop(self) -> "Window | None":
         """Give what lies between telling the source to stop and its having stopped; None: it was not told."""
-        return self._window(
+        window = self._window(
             (
                 lambda e: e.name == "vm_state_notify" and _stops(e.fields["running"], e.fields["reason_str"]),
                 lambda e: e.name == "runstate_set" and e.fields["new_state_str"] == "finish-migrate",
@@ -98,14 +105,20 @@ class LoggedMigration:
                     "migration_completion_vm_stop",
                     "migrate_set_state",
                     "migration_call_notifiers",
-                    "vfio_save_complete_precopy_start",
-                    "vfio_save_complete_precopy_thread_start",
+                    *SAVE_BEGIN,
+                    *SAVE_END,
                 )
                 or _is_checkpoint(e, "src-vm-stopped", "src-iterable-saved", "src-downtime-end")
                 or (e.name == "runstate_set" and e.fields["current_state_str"] == "finish-migrate")
             ),
             "the machine's stop (checkpoint src-vm-stopped, or a migrate_set_state after it)",
         )
+        if window is None or not (window.end.name in SAVE_END or _is_status(window.end, "completed")):
+            return window
+        # QEMU 8.0 and 8.1 write nothing between the last handler and the end of saving.
+        changes = (event for event in window.events if event.name in _CHANGES)
+        end = max(changes, key=lambda event: event.line, default=window.end)
+        return Window(window.begin, end, tuple(event for event in window.events if event.line <= end.line))
 
     def transfer(self, stop: "Window") -> "Window":
         """Give what lies between the source's having stopped and the end of its downtime; raises as `start`."""
@@ -116,6 +129,8 @@ class LoggedMigration:
             begin = next((event for event in following if _is_status(event, "device")), begin)
             following = [event for event in following if event.line >= begin.line]
         for ends in (
+            # With a return path the downtime ends when the destination has answered: what is sent is sent before that.
+            lambda e: _is_checkpoint(e, "src-non-iterable-saved"),
             lambda e: _is_checkpoint(e, "src-downtime-end"),
             lambda e: e.name == "migrate_set_state" and e.fields["new_state"] in (*_OVER, "cancelling", "failing"),
             _is_completion,
@@ -145,7 +160,27 @@ class LoggedMigration:
             ),
             lambda e: e.name == "migrate_set_state" or _is_checkpoint(e, "dst-precopy-bh-vm-started"),
             "the machine's start (checkpoint dst-precopy-bh-vm-started, or status completed)",
+            self._last_of_start() if self.waits_for_somebody else None,
         )
+
+    @property
+    def waits_for_somebody(self) -> bool:
+        """Whether the destination was told to stay as it is when all has arrived (`-S`)."""
+        return any(_is_left_paused(event) for event in self.events)
+
+    def _last_of_start(self) -> LogEvent | None:
+        """Give the last line of a start that no checkpoint ends, as it came later, from the monitor."""
+        told = next((e for e in self.events if e.name == "vm_state_notify" and e.fields["running"]), None)
+        changed = (e for e in self.events if e.name in (*_CHANGES, "handler_end") and told and e.line > told.line)
+        return max(changed, key=lambda e: e.time_ns, default=None)
+
+    def checkpoint(self, name: str) -> LogEvent | None:
+        """Give the event of a downtime checkpoint; None: it was not logged."""
+        return next((event for event in self.events if _is_checkpoint(event, name)), None)
+
+    def left_paused(self) -> LogEvent | None:
+        """Give the event that says that the destination stays paused, if it does."""
+        return next((event for event in self.events if _is_left_paused(event)), None)
 
     def cut_off(self, what: str) -> LogImportError:
         """Make the error of a log that ends too early."""
@@ -154,7 +189,7 @@ class LoggedMigration:
             f"{what}: the log is cut off, or these events were not switched on"
         )
 
-    def _window(self, begins: Sequence[_Test], ends: _Test, what: str) -> "Window | None":
+    def _window(self, begins: Sequence[_Test], ends: _Test, what: str, end: LogEvent | None = None) -> "Window | None":
         """Begin at the first event that the first possible test names, end at the first end after it."""
         begin = next((e for test in begins for e in self.events if test(e)), None)
         if begin is None:
@@ -165,13 +200,10 @@ class LoggedMigration:
                 place -= 1
             begin = self.events[place]
         following = self.events[place:]
-        end = next((event for event in following[1:] if ends(event)), None)
+        end = end or next((event for event in following[1:] if ends(event)), None)
         if end is None:
             raise self.cut_off(what)
         return Window(begin, end, tuple(event for event in following if event.line <= end.line))
-
-    def _checkpoint(self, name: str) -> LogEvent | None:
-        return next((event for event in self.events if _is_checkpoint(event, name)), None)
 
 
 @dataclass(frozen=True)
@@ -188,42 +220,100 @@ class Window:
         return (self.end.time_ns - self.begin.time_ns) / 1e9
 
 
-def logged_migrations(log: QemuLog) -> tuple[LoggedMigration, ...]:
-    """Find the migrations of a log, in their order; none, if it tells of none."""
-    found: list[LoggedMigration] = []
-    counts = {"source": 0, "destination": 0}
-    for events in _split(log.events):
+class LoggedMigrations:
+    """
+    The migrations of a log: how each ended, and those with their events that one may want to import.
+
+    `statuses` are by role, in their order. Kept with their events are the last of each role that completed, the last of
+    all, and the one with the wanted number; `report` tells of a few at the beginning and the end.
+    """
+
+    def __init__(self, log: QemuLog, wanted: int | None = None) -> None:
+        self.statuses: dict[Role, list[str]] = {"source": [], "destination": []}
+        self._wanted = wanted
+        self._kept: dict[tuple[Role, str], LoggedMigration] = {}
+        self._first: list[LoggedMigration] = []
+        self._last: deque[LoggedMigration] = deque(maxlen=_REPORTED)
+        splitter = _Splitter()
+        for event in log:
+            ended = splitter.take(event)
+            if ended:
+                self._add(log.name, ended)
+        if splitter.current:
+            self._add(log.name, splitter.current)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.statuses.values()))
+
+    @property
+    def report(self) -> tuple[str, ...]:
+        """What is known of each, a few lines each."""
+        left = len(self) - len(self._first) - len(self._last)
+        between = [(f"  ... {left:,} migrations more",)] if left else []
+        first, last = ([each.report() for each in some] for some in (self._first, self._last))
+        return tuple(line for lines in (*first, *between, *last) for line in lines)
+
+    def last(self, role: Role) -> "LoggedMigration | None":
+        """Give the last of this role."""
+        return self._kept.get((role, "last"))
+
+    def completed(self, role: Role) -> "LoggedMigration | None":
+        """Give the last of this role that completed."""
+        return self._kept.get((role, "completed"))
+
+    def wanted(self, role: Role) -> "LoggedMigration | None":
+        """Give the one of this role that has the wanted number."""
+        return self._kept.get((role, "wanted"))
+
+    def _add(self, log: str, events: Sequence[LogEvent]) -> None:
         role: Role = "destination" if any(map(_is_incoming, events)) else "source"
-        counts[role] += 1
-        found.append(LoggedMigration(log.name, counts[role], role, tuple(events)))
-    return tuple(found)
+        statuses = self.statuses[role]
+        each = LoggedMigration(log, len(statuses) + 1, role, tuple(events))
+        statuses.append(sys.intern(each.status))
+        self._kept[role, "last"] = each
+        if each.completed:
+            self._kept[role, "completed"] = each
+        if each.number == self._wanted:
+            self._kept[role, "wanted"] = each
+        if len(self._first) < _REPORTED:
+            self._first.append(each)
+        else:
+            self._last.append(each)
 
 
-def _split(events: Sequence[LogEvent]) -> Iterator[list[LogEvent]]:
-    current: list[LogEvent] = []
-    over = True
-    for event in events:
-        setup = _is_status(event, "setup")
-        if setup or (over and _is_opening(event)):
-            if current:
-                yield current
-            current, over = [event], False
-        elif current:
-            current.append(event)
-        if event.name == "migrate_set_state":
-            over = event.fields["new_state"] in _OVER
-        elif _is_ended(event):
-            over = True
-    if current:
-        yield current
+class _Splitter:
+    """Takes the events of a log one after another, and gives those of each migration together."""
+
+    def __init__(self) -> None:
+        self.current: list[LogEvent] = []
+        self._over = True
+        self._stays = False  # whether the machine has stopped again after all was over: what follows is another story
+
+    def take(self, event: LogEvent) -> list[LogEvent]:
+        """Give the events of the migration before, if this one begins another."""
+        ended: list[LogEvent] = []
+        status = event.fields["new_state"] if event.name == "migrate_set_state" else ""
+        if status == "setup" or (self._over and _is_opening(event)):
+            ended, self.current = self.current, [event]
+            self._over = self._stays = False
+        elif self.current and not self._stays:
+            if self._over and event.name == "vm_state_notify" and not event.fields["running"]:
+                self._stays = True
+            else:
+                self.current.append(event)
+        if status:
+            self._over = status in _OVER
+        elif not self._over and _is_ended(event):
+            self._over = True
+        return ended
 
 
 def _is_opening(event: LogEvent) -> bool:
     """Whether this can only be in a migration: where its beginning was not logged, it begins here at the latest."""
     if event.name == "migrate_set_state":
         return event.fields["new_state"] not in (*_OVER, "cancelling", "failing", "none")
-    if event.name == "vfio_migration_set_state":
-        return event.fields["new_state"] in (DeviceState.PRE_COPY, DeviceState.RESUMING)
+    if event.name in (_REQUEST, DONE):
+        return target_of(event) in (DeviceState.PRE_COPY, DeviceState.RESUMING)
     if event.name in _CHANGES:
         return _stops(event.fields["running"], event.fields["reason"])
     if event.name == "vm_state_notify":
@@ -248,8 +338,8 @@ def _is_completion(event: LogEvent) -> bool:
 
 
 def _is_incoming(event: LogEvent) -> bool:
-    if event.name == "vfio_migration_set_state":
-        return event.fields["new_state"] is DeviceState.RESUMING
+    if event.name in (_REQUEST, DONE):
+        return target_of(event) is DeviceState.RESUMING
     if event.name == "runstate_set":
         return bool(event.fields["current_state_str"] == "inmigrate")
     return event.name == "vmstate_downtime_checkpoint" and event.fields["checkpoint"].startswith("dst-")
@@ -257,10 +347,23 @@ def _is_incoming(event: LogEvent) -> bool:
 
 def _is_request(event: LogEvent) -> bool:
     """Whether this is part of a change of state that a handler asked for."""
-    state = event.fields.get("new_state", event.fields.get("state"))
-    return event.name in ("vfio_migration_set_state", "vfio_migration_set_device_state") and state not in (
+    return event.name in (_REQUEST, _ANSWER, DONE) and target_of(event) not in (
         DeviceState.PRE_COPY,
         DeviceState.RESUMING,
+    )
+
+
+def target_of(event: LogEvent) -> DeviceState:
+    """Give the state that an event of a device names."""
+    fields = event.fields
+    state: DeviceState = next(fields[key] for key in ("new_state", "state", "dev_state") if key in fields)
+    return state
+
+
+def _is_left_paused(event: LogEvent) -> bool:
+    return event.name == "runstate_set" and (event.fields["current_state_str"], event.fields["new_state_str"]) == (
+        "inmigrate",
+        "paused",
     )
 
 

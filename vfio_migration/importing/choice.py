@@ -1,12 +1,14 @@
 """Which of the migrations in the logs is imported, and where the destination takes over."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vfio_migration.errors import LogImportError
-from vfio_migration.importing.attempts import LoggedMigration, Window
+from vfio_migration.importing.attempts import LoggedMigration, LoggedMigrations, Window
 from vfio_migration.importing.findings import Findings
 from vfio_migration.importing.log_reader import SWITCHES, QemuLog
+from vfio_migration.wording import listed
+
+_MOST = 20
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Arrival:
 
 
 def chosen_migration(
-    findings: Findings, source: QemuLog, found: Sequence[LoggedMigration], number: int | None
+    findings: Findings, source: QemuLog, found: LoggedMigrations, number: int | None
 ) -> LoggedMigration:
     """
     Choose the migration with this number, or the last that completed.
@@ -28,42 +30,42 @@ def chosen_migration(
 
     """
     name = source.name
-    outgoing = [each for each in found if each.role == "source"]
-    if not outgoing:
-        what = "it is the log of a destination" if found else "no event of one"
+    statuses = found.statuses["source"]
+    last = found.last("source")
+    if last is None:
+        what = "it is the log of a destination" if len(found) else "no event of one"
         if source.unknown == source.lines:
             what = "none of its lines is one that QEMU traces" if source.lines else "it is empty"
         raise LogImportError(
             f"{name}, line {source.lines}: no switchover of a source in the log up to its end ({what}): "
             f"expected the log of QEMU with {SWITCHES}"
         )
-    numbers = ", ".join(f"{each.number} ({each.status})" for each in outgoing)
+    numbers = listed([f"{place} ({status})" for place, status in enumerate(statuses, 1)], "migrations", _MOST)
     if number is not None:
-        chosen = next((each for each in outgoing if each.number == number), None)
+        chosen = found.wanted("source")
         if chosen is None:
             raise LogImportError(f"{name}: no migration {number} in the log; there are {numbers}")
         if not chosen.completed:
             findings.note(f"migration {chosen.number} did not complete: its status is {chosen.status!r}")
         return chosen
-    completed = [each for each in outgoing if each.completed]
-    if not completed:
-        last = outgoing[-1]
+    completed = found.completed("source")
+    if completed is None:
         raise LogImportError(
             f"{name}, line {last.last_line}: no migration in the log completed; there are {numbers}: if one is only "
             "cut off, give the whole log; one that stopped its source before it ended can be imported all the same, "
             "by its number (--migration)"
         )
-    if len(outgoing) > 1:
-        findings.note(f"{name} holds the migrations {numbers}; this is {completed[-1].number}")
-    return completed[-1]
+    if len(statuses) > 1:
+        findings.note(f"{name} holds the migrations {numbers}; this is {completed.number}")
+    return completed
 
 
 def arrival_of(
     findings: Findings,
     migration: LoggedMigration,
-    outgoing: int,
+    outgoing: LoggedMigrations,
     destination: QemuLog | None,
-    found: Sequence[LoggedMigration],
+    found: LoggedMigrations | None,
 ) -> Arrival | None:
     """
     Find where the destination takes over; None if no log says so.
@@ -74,30 +76,27 @@ def arrival_of(
         LogImportError: the log that should does not.
 
     """
-    if destination is None:
+    if destination is None or found is None:
         findings.note(
             "without a log of the destination, the time of its arcs and handlers is unknown: "
             "0 stands for it, and forecasts are too short by it"
         )
         return None
     name = destination.name
-    incoming = [each for each in found if each.role == "destination"]
-    completed = [each for each in incoming if each.completed]
-    if not completed:
+    statuses, taken, last = found.statuses["destination"], found.completed("destination"), found.last("destination")
+    if taken is None:
         if not migration.completed:
             findings.note(f"{name}: nothing completed there, so the destination's arcs are unknown, and 0")
             return None
-        line = incoming[-1].last_line if incoming else destination.lines
         raise LogImportError(
-            f"{name}, line {line}: no migration into this machine completed in the log: "
-            "it is cut off, or not that of the destination"
+            f"{name}, line {last.last_line if last else destination.lines}: no migration into this machine completed "
+            "in the log: it is cut off, or not that of the destination"
         )
-    taken = completed[-1]
-    if len(incoming) > 1:
-        which = "the last that completed"
-        if len(incoming) == outgoing and incoming[migration.number - 1].completed:
-            taken, which = incoming[migration.number - 1], "the one in the same place as the source's"
-        findings.note(f"{name} holds {len(incoming)} migrations into the machine; {which} is taken, {taken.number}")
+    if len(statuses) > 1:
+        which, same = "the last that completed", found.wanted("destination")
+        if len(statuses) == len(outgoing.statuses["source"]) and same is not None and same.completed:
+            taken, which = same, "the one in the same place as the source's"
+        findings.note(f"{name} holds {len(statuses)} migrations into the machine; {which} is taken, {taken.number}")
     start = taken.start()
     if start is None:
         raise LogImportError(

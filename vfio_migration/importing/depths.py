@@ -1,13 +1,16 @@
 """How deep the devices of a log are: from a device tree, or from the handlers that the log shows."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vfio_migration.errors import LogImportError
 from vfio_migration.importing.attempts import LoggedMigration
 from vfio_migration.importing.findings import UNKNOWN_DEPTH, Findings
+from vfio_migration.inputs import read_input, reason
+from vfio_migration.wording import in_order, listed
 from vmstate import QtreeError, depth_of_priority, parse_qtree
+
+_MOST = 20
 
 
 def find_depths(
@@ -31,15 +34,7 @@ def find_depths(
                     name = event.fields["handler"]
                     known.setdefault(names.get(name, name) if each.role == "destination" else name, depth)
     if qtree is not None:
-        places = _places(qtree)
-        for device in findings.devices.values():
-            if device.name not in places:
-                ids = ", ".join(sorted(map(repr, places))) or "none"
-                raise LogImportError(
-                    f"{qtree}: the device {device.name!r} of {migrations[0].log} is not in this tree, neither as "
-                    f"an id nor as a property `host` or `sysfsdev`; there are {ids}"
-                )
-            device.depth, device.type = places[device.name]
+        _take_places(findings, qtree, migrations[0].log)
         return
     for device in findings.devices.values():
         device.depth = known.get(device.name, UNKNOWN_DEPTH)
@@ -50,30 +45,26 @@ def find_depths(
         )
 
 
-_DEV = re.compile(r"\s*dev: ")
-# VFIO's events name a device by its address on the host, or by the name of its mediated device.
-_HOST = re.compile(r'\s*(?:host = "?(?P<host>[^"]+?)"?|sysfsdev = "(?:.*/)?(?P<sysfsdev>[^"/]+)/?")\s*')
-
-
-def _places(qtree: str | Path) -> dict[str, tuple[int, str]]:
-    """Read a device tree: depth and type of each device, by its id and by what VFIO's events would call it."""
+def _take_places(findings: Findings, qtree: str | Path, log: str) -> None:
+    """Take each device's depth and type from a tree, by its id or by what VFIO's events call it."""
     try:
-        text = Path(qtree).read_text(encoding="utf-8")
-        tree = parse_qtree(text)
+        tree = parse_qtree(read_input(qtree))
     except (OSError, ValueError, QtreeError) as error:
-        reason = getattr(error, "strerror", None) or error
         raise LogImportError(
-            f"{qtree}: expected what QEMU's monitor prints for `info qtree`, it cannot be read ({reason})"
+            f"{qtree}: expected what QEMU's monitor prints for `info qtree`, it cannot be read ({reason(error)})"
         ) from error
+    for note in tree.notes:
+        findings.note(f"{qtree}: {note}")
     devices = list(tree)
-    places = {device.id: (device.depth, device.type) for device in devices if device.id}
-    place = -1
-    for line in text.removeprefix("\ufeff").splitlines():
-        if _DEV.match(line):
-            place += 1
-            continue
-        match = _HOST.fullmatch(line)
-        if match is not None and 0 <= place < len(devices):
-            name = match["host"] or match["sysfsdev"]
-            places.setdefault(name, (devices[place].depth, devices[place].type))
-    return places
+    places = {device.id: device for device in devices if device.id}
+    for device in devices:
+        for name in (*device.host_names, device.place):
+            places.setdefault(name, device)
+    for found in findings.devices.values():
+        if found.name not in places:
+            names = in_order({device.name for device in devices if device.name})
+            raise LogImportError(
+                f"{qtree}: the device {found.name!r} of {log} is not in this tree, neither as an id nor by a property "
+                f"`host`, `sysfsdev` or `fd`; there are {listed(list(map(repr, names)), most=_MOST) or 'none'}"
+            )
+        found.depth, found.type = places[found.name].depth, places[found.name].type

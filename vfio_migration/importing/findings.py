@@ -46,6 +46,7 @@ class Findings:
 
     devices: dict[str, FoundDevice] = field(default_factory=dict)
     handlers: dict[tuple[str, int, int | None], dict[str, int]] = field(default_factory=dict)
+    phases: dict[str, int] = field(default_factory=dict)  # nanoseconds, by the scenario's keys
     notes: list[str] = field(default_factory=list)
     overlapping: bool = False  # whether devices changed at the same time
 
@@ -54,6 +55,11 @@ class Findings:
         if ns > 0:
             times = self.handlers.setdefault((name, depth, priority), {})
             times[key] = times.get(key, 0) + ns
+
+    def add_phase(self, name: str, ns: int) -> None:
+        """Have a part of the switchover take so much longer that is no device's and no handler's."""
+        if ns > 0:
+            self.phases[name] = self.phases.get(name, 0) + ns
 
     def note(self, note: str) -> None:
         """Say something once."""

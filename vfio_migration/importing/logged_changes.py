@@ -1,33 +1,41 @@
-"""The changes of state that a log shows of each device: from the request to the answer."""
+"""
+The changes of state that a log shows of each device: from the request, or what came before, to the answer.
+
+Each device's lines are in order, those of several are not: where a device's own lines say when it began, nothing else
+is asked. QEMU 8.0 to 9.0 wrote only that a device is there; it changed one device after another, so each began when the
+step before had ended.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vfio_migration.device import DeviceState
-from vfio_migration.importing.attempts import LoggedMigration
+from vfio_migration.importing.attempts import SAVE_BEGIN, SAVE_END, LoggedMigration, Window, target_of
+from vfio_migration.importing.event_forms import DONE
 from vfio_migration.importing.findings import Findings
 from vfio_migration.importing.log_reader import LogEvent
 
 P2P_STATES = (DeviceState.RUNNING_P2P, DeviceState.PRE_COPY_P2P)
 CHANGES = ("vfio_vmstate_change", "vfio_vmstate_change_prepare")
 _REQUEST, _ANSWER = "vfio_migration_set_state", "vfio_migration_set_device_state"
-SAVE_BEGIN = ("vfio_save_complete_precopy_start", "vfio_save_complete_precopy_thread_start")
+_OF_DEVICES = (_REQUEST, _ANSWER, DONE, *CHANGES)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A device's way to a state, as the log shows it: from the request to the answer."""
+    """A device's way to a state, as the log shows it, from one time and line to another."""
 
     device: str
     target: DeviceState
     start_ns: int
     end_ns: int
     line: int
+    last_line: int
 
     @property
     def ns(self) -> int:
         """How long it took."""
-        return self.end_ns - self.start_ns
+        return max(0, self.end_ns - self.start_ns)
 
     @property
     def prepares(self) -> bool:
@@ -35,23 +43,31 @@ class Interval:
         return self.target in P2P_STATES
 
 
-def intervals(
-    findings: Findings,
-    migration: LoggedMigration,
-    events: Sequence[LogEvent],
-    names: Mapping[str, str] | None = None,
-    *,
-    quietly: bool = False,
-) -> list[Interval]:
-    """Find the devices' changes of state in a part of a log, in the order of their end."""
-    finder = _Finder(findings, migration, asks=any(event.name == _REQUEST for event in events))
-    for event in events:
-        printed = event.fields.get("name", "")
-        name = (names or {}).get(printed, printed)
-        if name in findings.devices:
-            finder.take(name, event)
-    finder.end(quietly=quietly)
-    return finder.found
+@dataclass
+class LoggedChanges:
+    """All changes of a migration in the order of their end, and what is wrong with others, by line."""
+
+    found: list[Interval] = field(default_factory=list)
+    wrong: list[tuple[int, str]] = field(default_factory=list)
+    began: bool = True  # whether the log says when a change began
+    done: bool = False  # whether it is of a QEMU that writes only when a device has come
+
+    def within(self, findings: Findings, log: str, window: Window) -> list[Interval]:
+        """Give those that ended in a part of the log; note what is wrong with others there."""
+        first, last = window.begin.line, window.end.line
+        for line, what in self.wrong:
+            if first <= line <= last:
+                findings.note(f"{log}, line {line}: {what}")
+        return [each for each in self.found if first <= each.last_line <= last and each.device in findings.devices]
+
+
+def find_changes(migration: LoggedMigration, names: Mapping[str, str] | None = None) -> LoggedChanges:
+    """Find the devices' changes of state in a migration; `names` gives a device's name for the one that is printed."""
+    finder = _Finder(migration.events)
+    for event in migration.events:
+        finder.take(event, names or {})
+    finder.end()
+    return finder.changes
 
 
 def note_overlap(findings: Findings, migration: LoggedMigration, found: Sequence[Interval]) -> None:
@@ -79,102 +95,113 @@ def names_in(events: Iterable[LogEvent], begin: int) -> list[str]:
     order: dict[str, bool] = {}
     saved: dict[str, None] = {}
     for event in events:
-        if event.name in ("vfio_migration_set_state", *CHANGES, *SAVE_BEGIN):
+        if event.name in (_REQUEST, DONE, *CHANGES, *SAVE_BEGIN, *SAVE_END):
             name = event.fields["name"]
             order[name] = order.get(name, False) or event.line >= begin
-            if event.name in SAVE_BEGIN:
-                saved[name] = None
+            if event.name in (*SAVE_BEGIN, *SAVE_END):
+                saved.setdefault(name)
     names = [name for name, takes_part in order.items() if takes_part]
     return list(saved) if set(saved) == set(names) else names
 
 
 def asked(events: Iterable[LogEvent]) -> Iterator[tuple[str, DeviceState, LogEvent]]:
-    """Give the states that devices were asked for."""
+    """Give the states that devices were asked for, or came to."""
     for event in events:
-        if event.name == "vfio_migration_set_state":
-            yield event.fields["name"], event.fields["new_state"], event
-        elif event.name in CHANGES:
-            yield event.fields["name"], event.fields["dev_state"], event
-
-
-def answered(events: Iterable[LogEvent]) -> Iterator[tuple[str, DeviceState, LogEvent, LogEvent]]:
-    """Give the requests that led to the state that was asked for, each with its answer."""
-    requests: dict[str, LogEvent] = {}
-    for event in events:
-        if event.name == "vfio_migration_set_state":
-            requests[event.fields["name"]] = event
-        elif event.name == "vfio_migration_set_device_state":
-            request = requests.pop(event.fields["name"], None)
-            if request is not None and request.fields["new_state"] is event.fields["state"]:
-                yield event.fields["name"], event.fields["state"], request, event
+        if event.name in _OF_DEVICES:
+            yield event.fields["name"], target_of(event), event
 
 
 class _Finder:
     """Puts requests and answers together; what has lost the one or the other is noted."""
 
-    def __init__(self, findings: Findings, migration: LoggedMigration, *, asks: bool) -> None:
-        self.found: list[Interval] = []
-        self._findings = findings
-        self._log = migration.log
-        self._asks = asks  # whether requests were traced
-        self._answers = any(event.name == _ANSWER for event in migration.events)
+    def __init__(self, events: Sequence[LogEvent]) -> None:
+        kinds = {event.name for event in events}
+        self._asks, self._answers, self._done = (kind in kinds for kind in (_REQUEST, _ANSWER, DONE))
+        self.changes = LoggedChanges(done=self._done)
         self._requests: dict[str, LogEvent] = {}
+        self._states: dict[str, DeviceState] = {}
+        self._heard: set[str] = set()  # whoever has asked or come anywhere since its last change in a handler
+        self._before: LogEvent | None = None  # the last step of whoever changes one device after another
 
-    def take(self, name: str, event: LogEvent) -> None:
-        if event.name == _REQUEST:
-            self._lost(self._requests.pop(name, None))
-            self._requests[name] = event
-        elif event.name == _ANSWER:
-            self._answer(name, event)
-        elif event.name in CHANGES:
-            self._change(name, event)
+    def take(self, event: LogEvent, names: Mapping[str, str]) -> None:
+        if event.name in _OF_DEVICES:
+            name = names.get(event.fields["name"], event.fields["name"])
+            if event.name not in CHANGES:
+                self._heard.add(name)
+            if event.name == _REQUEST:
+                self._request(name, event)
+            elif event.name == _ANSWER:
+                self._answer(name, event)
+            elif event.name == DONE:
+                self._came(name, event)
+            else:
+                self._change(name, event)
+        self._before = event
 
-    def end(self, *, quietly: bool) -> None:
-        for request in self._requests.values():
-            self._lost(request)
-        if self.found and not self._asks and not quietly:
-            self._findings.note(
-                f"{self._log} does not say when a change of state began (-trace 'vfio_migration_set_*'): it is "
-                "taken to begin at the line before, so that ordinary handlers count as the device's time"
-            )
+    def end(self) -> None:
+        for name, request in self._requests.items():
+            self._lost(name, request)
+
+    def _request(self, name: str, request: LogEvent) -> None:
+        before = self._requests.pop(name, None)
+        if before is not None:
+            self._lost(name, before)
+        if self._states.get(name) is not target_of(request):  # else there is nothing to do, and nothing follows
+            self._requests[name] = request
 
     def _answer(self, name: str, answer: LogEvent) -> None:
         request = self._requests.pop(name, None)
-        state = answer.fields["state"].name
-        if request is None:
-            if self._asks:
-                self._findings.note(
-                    f"{self._log}, line {answer.line}: {name!r} came to {state}, and the log does not say since when: "
-                    "its time is left out"
-                )
-        elif answer.fields["state"] is request.fields["new_state"]:
-            self._found(name, request, request.time_ns, answer.time_ns)
-        else:
-            self._findings.note(
-                f"{self._log}, line {answer.line}: {name!r} was to go to {request.fields['new_state'].name} and came "
-                f"to {state}: it failed, and its time is left out"
+        state = self._states[name] = target_of(answer)
+        if request is None and not self._asks:
+            self.changes.began = False
+            self._since_before(name, answer)
+        elif request is None:
+            self._wrong(
+                answer, f"{name!r} came to {state.name}, and the log does not say since when: its time is left out"
             )
+        elif state is target_of(request):
+            self._found(name, state, request, answer)
+        else:
+            self._wrong(
+                answer,
+                f"{name!r} was to go to {target_of(request).name} and came to {state.name}: it failed, and its time is "
+                "left out",
+            )
+
+    def _came(self, name: str, event: LogEvent) -> None:
+        if self._states.get(name) is not target_of(event):
+            self._states[name] = target_of(event)
+            self._since_before(name, event)
 
     def _change(self, name: str, change: LogEvent) -> None:
         request = self._requests.pop(name, None)
-        if not self._asks:
-            begin = change.time_ns if change.before_ns is None else change.before_ns
-            self._found(name, change, begin, change.time_ns)
-        elif request is not None:
-            if self._answers:
-                self._findings.note(
-                    f"{self._log}: the line that says when {name!r} came to {change.fields['dev_state'].name} is "
-                    f"missing; it is taken to be line {change.line}"
-                )
-            self._found(name, request, request.time_ns, change.time_ns)
-
-    def _found(self, name: str, event: LogEvent, start_ns: int, end_ns: int) -> None:
-        target = event.fields["new_state" if event.name == _REQUEST else "dev_state"]
-        self.found.append(Interval(name, target, start_ns, end_ns, event.line))
-
-    def _lost(self, request: LogEvent | None) -> None:
+        state = target_of(change)
         if request is not None:
-            self._findings.note(
-                f"{self._log}, line {request.line}: {request.fields['name']!r} is asked to go to "
-                f"{request.fields['new_state'].name}, and the log does not say when it came there: its time is left out"
-            )
+            if self._answers:
+                self._wrong(
+                    change,
+                    f"the line that says when {name!r} came to {state.name} is missing; it is taken to be this one",
+                )
+            self._found(name, state, request, change)
+            self._states[name] = state
+        elif name not in self._heard:
+            self.changes.began = False
+            self._since_before(name, change)
+            self._states[name] = state
+        self._heard.discard(name)
+
+    def _since_before(self, name: str, event: LogEvent) -> None:
+        self._found(name, target_of(event), self._before or event, event)
+
+    def _found(self, name: str, target: DeviceState, first: LogEvent, last: LogEvent) -> None:
+        self.changes.found.append(Interval(name, target, first.time_ns, last.time_ns, first.line, last.line))
+
+    def _lost(self, name: str, request: LogEvent) -> None:
+        self._wrong(
+            request,
+            f"{name!r} is asked to go to {target_of(request).name}, and the log does not say when it came there: its "
+            "time is left out",
+        )
+
+    def _wrong(self, event: LogEvent, what: str) -> None:
+        self.changes.wrong.append((event.line, what))

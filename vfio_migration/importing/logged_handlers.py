@@ -7,7 +7,11 @@ from vfio_migration.importing.findings import Findings
 from vfio_migration.importing.log_reader import LogEvent
 from vfio_migration.importing.logged_changes import Interval
 from vfio_migration.plan import PLAIN
+from vfio_migration.wording import ms
 from vmstate import depth_of_priority
+
+# How logs of ours call what waits for phases.
+_PHASES = {"pause_vcpus": "pause_vcpus_s", "flush_block": "flush_block_s", "load and activate": "activate_block_s"}
 
 
 def find_handlers(findings: Findings, window: Window, found: Sequence[Interval], *, running: bool) -> None:
@@ -29,6 +33,9 @@ def _exact_handlers(findings: Findings, window: Window, *, running: bool) -> Non
             continue
         first = begun.pop((name, priority, kind), None)
         if first is None or name in findings.devices:
+            continue
+        if name in _PHASES:
+            findings.add_phase(_PHASES[name], event.time_ns - first.time_ns)
             continue
         depth = depth_of_priority(priority)
         plain = not depth  # a device on no bus comes before all others too, and a tree has no place for it
@@ -56,11 +63,37 @@ def _gaps(findings: Findings, window: Window, found: Sequence[Interval], *, runn
             total += until - reached
         if each is not None and each.end_ns > reached:
             reached, last = each.end_ns, each
+    side = "destination" if running else "source"
     if total:
-        side = "destination" if running else "source"
         findings.note(
-            f"{total / 1e6:.3f} ms on the {side} lie between the devices' changes; they are taken for ordinary "
+            f"{ms(total / 1e9, digits=3)} on the {side} lie between the devices' changes; they are taken for ordinary "
             "handlers, beside the devices where both neighbours are at the same depth, else at a depth of their own"
+            if not findings.overlapping
+            else f"{ms(total / 1e9, digits=3)} on the {side} lie between the devices' changes; they are taken for "
+            "ordinary handlers, none of them beside a device"
+        )
+    if findings.overlapping:
+        _launches(findings, ordered, side, running=running)
+
+
+def _launches(findings: Findings, ordered: Sequence[Interval], side: str, *, running: bool) -> None:
+    """Take by how much devices that change together take longer than the slowest of them: they begin in turn."""
+    beyond: dict[bool, int] = {}
+    together: list[Interval] = []
+    for each in [*ordered, None]:
+        if together and (each is None or each.start_ns >= max(one.end_ns for one in together)):
+            whole = max(one.end_ns for one in together) - together[0].start_ns
+            prepares = together[0].prepares
+            beyond[prepares] = beyond.get(prepares, 0) + whole - max(one.ns for one in together)
+            together = []
+        if each is not None:
+            together.append(each)
+    for prepares, ns in beyond.items():
+        findings.add_handler("launch and join", PLAIN, 0, _key(running=running, prepares=prepares), ns)
+    if any(beyond.values()):
+        findings.note(
+            f"{ms(sum(beyond.values()) / 1e9, digits=3)} on the {side} went by as threads were launched and joined, "
+            "beyond what the slowest device of each depth took: a handler of its own, which changes in turn have not"
         )
 
 
@@ -69,8 +102,8 @@ def _depth_of_gap(findings: Findings, last: Interval | None, following: Interval
     deeper = max(each.depth for each in findings.devices.values()) + 1
     if following is None:
         return deeper if running else PLAIN
-    if last is None or last.prepares != following.prepares:
-        return PLAIN if running else deeper
+    if last is None or last.prepares != following.prepares or findings.overlapping:
+        return PLAIN if running or findings.overlapping else deeper
     above, below = sorted((findings.devices[last.device].depth, findings.devices[following.device].depth))
     return (above + below) // 2
 

@@ -4,23 +4,25 @@ Makes a scenario of the logs of a migration of a real QEMU: what a device and a 
 Source and destination have clocks of their own, so times are only ever subtracted within one log.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from vfio_migration.device import DeviceState
 from vfio_migration.errors import LogImportError, ScenarioError
-from vfio_migration.importing.attempts import LoggedMigration, Window, logged_migrations
+from vfio_migration.importing.around_the_passes import find_phases
+from vfio_migration.importing.attempts import LoggedMigration, LoggedMigrations, Window
 from vfio_migration.importing.choice import Arrival, arrival_of, chosen_migration
 from vfio_migration.importing.depths import find_depths
 from vfio_migration.importing.findings import Findings
-from vfio_migration.importing.log_reader import QemuLog, read_log
-from vfio_migration.importing.logged_changes import Interval, answered, intervals, note_overlap
+from vfio_migration.importing.log_reader import TOLERANCE_NS, QemuLog, read_log
+from vfio_migration.importing.logged_changes import Interval, LoggedChanges, find_changes, note_overlap
 from vfio_migration.importing.logged_handlers import find_handlers
 from vfio_migration.importing.paired_devices import find_devices, paired_names
 from vfio_migration.importing.scenario_text import scenario_text
 from vfio_migration.importing.transfer import find_transfer
 from vfio_migration.scenarios import Scenario, parse_scenario
+from vfio_migration.wording import ms
 
 _S = DeviceState
 
@@ -59,10 +61,9 @@ def import_logs(
 
     """
     report: list[str] = []
+    logs = read_log(source), None if destination is None else read_log(destination)
     try:
-        return _imported(
-            report, read_log(source), None if destination is None else read_log(destination), qtree, migration
-        )
+        return _imported(report, *logs, qtree, migration)
     except LogImportError as error:
         raise LogImportError(str(error), report) from error
 
@@ -71,23 +72,24 @@ def _imported(
     report: list[str], source: QemuLog, destination: QemuLog | None, qtree: str | Path | None, number: int | None
 ) -> ImportedScenario:
     """Import; `report` holds what can be said of the logs whether or not that fails."""
-    outgoing = _found_in(source, report)
-    incoming = () if destination is None else _found_in(destination, report)
     findings = Findings()
+    outgoing = _found_in(findings, source, report, number)
     migration = chosen_migration(findings, source, outgoing, number)
+    incoming = None if destination is None else _found_in(findings, destination, report, migration.number)
     stop = migration.stop()
     if stop is None:
         raise LogImportError(
             f"{source.name}, line {migration.last_line}: migration {migration.number} "
             f"({migration.status}) holds no switchover: the source was never told to stop, or it was not running"
         )
-    arrival = arrival_of(findings, migration, len(outgoing), destination, incoming)
+    arrival = arrival_of(findings, migration, outgoing, destination, incoming)
     names = paired_names(findings, migration, stop, arrival)
     find_devices(findings, migration, stop, arrival, names)
     find_depths(findings, qtree, [migration, *([] if arrival is None else [arrival.migration])], names)
-    _source_side(findings, migration, stop)
+    transfer = _source_side(findings, migration, stop)
     if arrival is not None:
         _destination_side(findings, arrival, names)
+    find_phases(findings, migration, stop, transfer, arrival)
     if not findings.overlapping:
         findings.note(
             "the changes of state in the log come one after another; in this scenario parallel changes are on: "
@@ -101,17 +103,26 @@ def _imported(
     return ImportedScenario(text, scenario, tuple(findings.notes), tuple(report))
 
 
-def _found_in(log: QemuLog, report: list[str]) -> Sequence[LoggedMigration]:
-    found = logged_migrations(log)
+def _found_in(findings: Findings, log: QemuLog, report: list[str], number: int | None) -> LoggedMigrations:
+    found = LoggedMigrations(log, number)
     if log.unknown:
-        report.append(f"{log.name}: {log.unknown} of {log.lines} lines are not known here, passed over")
-    for each in found:
-        report.extend(each.report())
+        report.append(f"{log.name}: {log.unknown:,} of {log.lines:,} lines are not known here, passed over")
+    for odd in log.odd:
+        findings.note(odd)
+    if log.back_ns > TOLERANCE_NS:
+        findings.note(
+            f"{log.name}: timestamps run back by up to {ms(log.back_ns / 1e9)}, as threads take the time and then wait "
+            "for the log; each device's own lines are in order, and only these are held against each other"
+        )
+    report.extend(found.report)
     return found
 
 
-def _source_side(findings: Findings, migration: LoggedMigration, stop: Window) -> None:
-    found = intervals(findings, migration, stop.events)
+def _source_side(findings: Findings, migration: LoggedMigration, stop: Window) -> Window | None:
+    """Take what the source did; gives the window of the transfer, if the log shows it."""
+    changes = find_changes(migration)
+    found = changes.within(findings, migration.log, stop)
+    _note_beginnings(findings, migration, changes)
     for each in found:
         device = findings.devices[each.device]
         before = _S.PRE_COPY if device.precopy else _S.RUNNING
@@ -123,32 +134,48 @@ def _source_side(findings: Findings, migration: LoggedMigration, stop: Window) -
             _note_odd(findings, migration, each)
     note_overlap(findings, migration, found)
     find_handlers(findings, stop, found, running=False)
-    _around(findings, migration, stop)
+    _around(findings, changes, stop)
     try:
         transfer = migration.transfer(stop)
     except LogImportError:
         if migration.completed:
             raise
         findings.note("the log does not show the end of the transfer: the states take no time in this scenario")
-        return
-    find_transfer(findings, migration, transfer)
+        return None
+    find_transfer(findings, migration, changes, transfer)
+    return transfer
 
 
-def _around(findings: Findings, migration: LoggedMigration, stop: Window) -> None:
+def _note_beginnings(findings: Findings, migration: LoggedMigration, changes: LoggedChanges) -> None:
+    """Say where the beginnings of changes come from, if not from the log."""
+    if changes.done:
+        findings.note(
+            f"{migration.log} is of a QEMU (8.0 to 9.0) that writes only when a device has come to a state; it changes "
+            "one device after another, so each change is taken to begin where the step before had ended"
+        )
+    elif changes.found and not changes.began:
+        findings.note(
+            f"{migration.log} does not say when a change of state began (no vfio_migration_set_state): it is "
+            "taken to begin at the event before, so that ordinary handlers count as the device's time"
+        )
+
+
+def _around(findings: Findings, changes: LoggedChanges, stop: Window) -> None:
     """Take what lies outside the switchover: the way to pre-copy before, the clean-up after."""
-    lines = {event.line for event in stop.events}
-    outside = [event for event in migration.events if event.line not in lines]
-    for name, target, event, end in answered(outside):
-        device = findings.devices.get(name)
-        arc = {_S.PRE_COPY: _S.RUNNING, _S.STOP: _S.STOP_COPY}.get(target)
-        if device is None or arc is None or (target is _S.PRE_COPY and not device.precopy):
+    for each in changes.found:
+        device = findings.devices.get(each.device)
+        arc = {_S.PRE_COPY: _S.RUNNING, _S.STOP: _S.STOP_COPY}.get(each.target)
+        if device is None or arc is None or (each.target is _S.PRE_COPY and not device.precopy):
             continue
-        if (target is _S.PRE_COPY) == (event.line < stop.begin.line):
-            device.arcs.setdefault((arc, target), end.time_ns - event.time_ns)
+        before, after = each.last_line < stop.begin.line, each.line > stop.end.line
+        if before if each.target is _S.PRE_COPY else after:
+            device.arcs.setdefault((arc, each.target), each.ns)
 
 
 def _destination_side(findings: Findings, arrival: Arrival, names: Mapping[str, str]) -> None:
-    found = intervals(findings, arrival.migration, arrival.start.events, names)
+    changes = find_changes(arrival.migration, names)
+    found = changes.within(findings, arrival.migration.log, arrival.start)
+    _note_beginnings(findings, arrival.migration, changes)
     for each in found:
         device = findings.devices[each.device]
         if each.target is _S.RUNNING_P2P or (each.target is _S.RUNNING and not device.p2p):
@@ -168,5 +195,5 @@ def _destination_side(findings: Findings, arrival: Arrival, names: Mapping[str, 
 def _note_odd(findings: Findings, migration: LoggedMigration, each: Interval) -> None:
     findings.note(
         f"{migration.log}, line {each.line}: {each.device!r} goes to {each.target.name}, which a switchover of "
-        f"such a device does not ask for here: {each.ns / 1e6:.3f} ms are left out"
+        f"such a device does not ask for here: {ms(each.ns / 1e9, digits=3)} are left out"
     )

@@ -9,6 +9,9 @@ from vfio_migration.importing.choice import Arrival
 from vfio_migration.importing.findings import Findings, FoundDevice
 from vfio_migration.importing.log_reader import LogEvent
 from vfio_migration.importing.logged_changes import P2P_STATES, asked, names_in
+from vfio_migration.wording import listed
+
+_MOST = 16
 
 
 def paired_names(
@@ -35,17 +38,17 @@ def paired_names(
     ours = [name for name in here if name not in same]
     theirs = [name for name in there if name not in same]
     if ours and len(ours) == len(theirs):
-        pairs = ", ".join(f"{b!r} = {a!r}" for a, b in zip(ours, theirs, strict=True))
+        pairs = listed([f"{b!r} = {a!r}" for a, b in zip(ours, theirs, strict=True)], most=_MOST)
         findings.note(f"the destination's names of devices are others; in their order they are taken to be: {pairs}")
         return same | dict(zip(theirs, ours, strict=True))
     if theirs:
         raise LogImportError(
             f"{arrival.migration.log}, line {arrival.start.begin.line}: devices that the source's log does not have: "
-            f"{', '.join(map(repr, theirs))}; it has {', '.join(map(repr, here))}"
+            f"{listed(list(map(repr, theirs)))}; it has {listed(list(map(repr, here)))}"
         )
     if ours:
         findings.note(
-            f"the destination's log does not show {', '.join(map(repr, ours))}: 0 stands for what they took there"
+            f"the destination's log does not show {listed(list(map(repr, ours)))}: 0 stands for what they took there"
         )
     return same
 
@@ -70,7 +73,7 @@ def find_devices(
         for each in without:
             each.flags |= MigrationFlags.P2P
         findings.note(
-            f"no *_P2P state was logged of {', '.join(repr(each.name) for each in without)}; they are taken to "
+            f"no *_P2P state was logged of {listed([repr(each.name) for each in without])}; they are taken to "
             "have P2P, as more than one device cannot migrate without"
         )
 

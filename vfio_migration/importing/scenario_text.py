@@ -47,6 +47,8 @@ def _data(findings: Findings, migration: LoggedMigration) -> dict[str, Any]:
         "tree": {"devices": [*chain, *vfio, *hosts]},
         "vfio": [_device_data(each) for each in findings.devices.values()],
     }
+    if findings.phases:
+        data["phases"] = {name: ns / 1e9 for name, ns in findings.phases.items()}
     return data | ({"handlers": handlers} if handlers else {})
 
 

@@ -1,68 +1,81 @@
-"""How long the devices' states took to transfer in the switchover."""
+"""How long the devices' states took to transfer in the switchover, and what else was sent then."""
 
 from collections.abc import Iterable, Mapping
 
 from vfio_migration.device import DeviceState
-from vfio_migration.importing.attempts import LoggedMigration, Window
+from vfio_migration.importing.attempts import SAVE_BEGIN, SAVE_END, LoggedMigration, Window
 from vfio_migration.importing.findings import Findings
-from vfio_migration.importing.log_reader import LogEvent
-from vfio_migration.importing.logged_changes import SAVE_BEGIN, intervals
+from vfio_migration.importing.logged_changes import LoggedChanges
+from vfio_migration.wording import ms
 
-_SAVE_END = ("vfio_save_complete_precopy", "vfio_save_complete_precopy_thread_end")
-_WORTH_SAYING_NS = 1_000_000
+_Spans = dict[str, tuple[int, int]]
+_WORTH_SAYING_NS = 50_000
 
 
-def find_transfer(findings: Findings, migration: LoggedMigration, window: Window) -> None:
+def find_transfer(findings: Findings, migration: LoggedMigration, changes: LoggedChanges, window: Window) -> None:
     """Find how long each device's state took while the machine was stopped."""
     stop_copy: dict[str, int] = {}
-    for each in intervals(findings, migration, window.events, quietly=True):
+    for each in changes.within(findings, migration.log, window):
         device = findings.devices[each.device]
         if each.target is DeviceState.STOP_COPY and not device.precopy:
             device.take((DeviceState.STOP, DeviceState.STOP_COPY), each.ns)
             stop_copy[each.device] = stop_copy.get(each.device, 0) + each.ns
     saved = _saved(findings, migration, window)
     if saved:
-        _each_transfer(findings, saved, stop_copy, window)
+        for name, (first, last) in saved.items():
+            if name in findings.devices:
+                findings.devices[name].transfer_ns = max(0, last - first - stop_copy.get(name, 0))
+        _note_rest(findings, saved, window)
         return
     share = max(0.0, window.seconds * 1e9 - sum(stop_copy.values())) / len(findings.devices)
     for device in findings.devices.values():
         device.transfer_ns = round(share)
     findings.note(
         "the log does not say how long saving each device took (-trace 'vfio_save_complete_precopy*'): the whole "
-        f"transfer, {window.seconds * 1000:.3f} ms, is shared equally among the devices"
+        f"transfer, {ms(window.seconds, digits=3)}, is shared equally among the devices"
     )
 
 
-def _each_transfer(
-    findings: Findings, saved: Mapping[str, tuple[int, int]], stop_copy: Mapping[str, int], window: Window
-) -> None:
-    """Take the times that were logged for each device."""
-    for name, (first, last) in saved.items():
-        if name in findings.devices:
-            findings.devices[name].transfer_ns = max(0, last - first - stop_copy.get(name, 0))
-    covered = _covered((first, last) for first, last in saved.values())
-    rest = window.seconds * 1e9 - covered
+def _note_rest(findings: Findings, saved: Mapping[str, tuple[int, int]], window: Window) -> None:
+    """Take what lies before and between the devices' states for that of all others."""
+    covered = _covered(saved.values())
     if sum(last - first for first, last in saved.values()) > covered:
         findings.note("states were saved at the same time (multifd); in this scenario it is one after another")
-    if rest >= _WORTH_SAYING_NS:
+    first = min(first for first, _ in saved.values())
+    query = min(max(0, first - window.begin.time_ns), max(0, round(window.seconds * 1e9) - covered))
+    other = max(0, round(window.seconds * 1e9) - covered - query)
+    findings.add_phase("final_query_s", query)
+    findings.add_phase("other_state_s", other)
+    if query + other >= _WORTH_SAYING_NS:
         findings.note(
-            f"{rest / 1e6:.3f} ms of the transfer ({window.seconds * 1000:.3f} ms) belong to no VFIO device "
-            "(memory, other devices): they are not in this scenario, add them to forecasts"
+            f"{ms((query + other) / 1e9, digits=3)} of the transfer ({ms(window.seconds, digits=3)}) belong to no VFIO "
+            f"device (memory, other devices): {ms(query / 1e9, digits=3)} before the first, final_query_s of [phases], "
+            f"and {ms(other / 1e9, digits=3)} after it, other_state_s"
         )
 
 
-def _saved(findings: Findings, migration: LoggedMigration, window: Window) -> dict[str, tuple[int, int]]:
-    """Find when each device was saved."""
-    begun: dict[str, LogEvent] = {}
-    saved: dict[str, tuple[int, int]] = {}
+def _saved(findings: Findings, migration: LoggedMigration, window: Window) -> _Spans:
+    """Find when each device was saved; where only the end is logged, it began when the one before had ended."""
+    begun: dict[str, tuple[int, int]] = {}
+    saved: _Spans = {}
+    starts = any(event.name in SAVE_BEGIN for event in window.events)
+    before = window.begin.time_ns
     for event in window.events:
         name = event.fields.get("name", "")
         if event.name in SAVE_BEGIN:
-            begun.setdefault(name, event)
-        elif event.name in _SAVE_END and name in begun:
-            saved[name] = (begun[name].time_ns, event.time_ns)
+            begun.setdefault(name, (event.time_ns, event.line))
+        elif event.name in SAVE_END and name in begun:
+            saved[name] = (begun[name][0], event.time_ns)
+        elif event.name in SAVE_END and not starts and name in findings.devices:
+            saved[name] = (before, event.time_ns)
+            before = event.time_ns
     for name in begun.keys() - saved.keys():
-        findings.note(f"saving {name!r} has no end in {migration.log} (begun in line {begun[name].line})")
+        findings.note(f"saving {name!r} has no end in {migration.log} (begun in line {begun[name][1]})")
+    if saved and not starts:
+        findings.note(
+            f"{migration.log} says only when a device was saved, not since when: each is taken to begin when the one "
+            "before was done, the first when the machine had stopped"
+        )
     return saved
 
 

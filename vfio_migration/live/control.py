@@ -76,6 +76,12 @@ class Control:
         with self._lock:
             return self._cancelled
 
+    @property
+    def out_of_hand(self) -> bool:
+        """Whether the end of the stream is on its way, and the destination has not said yet whether it runs."""
+        with self._lock:
+            return self._committed and not self._status.over
+
     def note_error(self, error: BaseException) -> None:
         """Note what went wrong; the first one counts."""
         with self._lock:
@@ -122,8 +128,10 @@ class Control:
         """
         with self._machine.big_lock:
             with self._lock:
-                waits = self._status is MigrationStatus.PRE_SWITCHOVER and not self._continued
-                status = MigrationStatus.DEVICE if self._continued else self._status
+                status = self._status
+                waits = status is MigrationStatus.PRE_SWITCHOVER and not self._continued
+                if status is MigrationStatus.PRE_SWITCHOVER and self._continued:
+                    status = MigrationStatus.DEVICE  # which it is about to be
                 self._continued |= waits
             if not waits:
                 raise WrongStatusError(

@@ -42,6 +42,11 @@ class Destination:
         with self._error_lock:
             return self._error
 
+    @property
+    def out_of_hand(self) -> bool:
+        """Never: whatever happens to this machine, the source will hear of it."""
+        return False
+
     def note_error(self, error: BaseException) -> None:
         """Note what went wrong; state-change threads do so while the machine starts (`vmstate.Attempt`)."""
         with self._error_lock:

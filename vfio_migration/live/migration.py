@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import get_args
 
 from vfio_migration.device import DeviceState
-from vfio_migration.errors import MigrationRefusedError, WrongStatusError
+from vfio_migration.errors import MigrationRefusedError, TakeoverUnknownError, WrongStatusError
 from vfio_migration.live.control import Control
 from vfio_migration.live.destination import Destination
 from vfio_migration.live.report import MigrationReport
@@ -195,8 +195,14 @@ class Migration:
             # An event rather than a join: a Ctrl-C during a join would leave it unknown whether the thread lives.
             if not self._over.wait(finite_or_none(timeout)):
                 raise TimeoutError(f"the migration is still '{self.status}' after {timeout} s")
-            for thread in self._threads:
+            for thread in self._threads[1:] if self._waited_too_long else self._threads:
                 self._clock.join(thread)
+
+    @property
+    def _waited_too_long(self) -> bool:
+        """Whether the destination is not waited for any more: it did not answer in time, and may stall for ever."""
+        error = self.error
+        return isinstance(error, TakeoverUnknownError) and isinstance(error.__cause__, TimeoutError)
 
     def _prepare(self) -> None:
         clock = self._clock
@@ -266,7 +272,8 @@ class Migration:
         assert self._source is not None  # noqa: S101 - set before the thread is started
         try:
             self._source.run()
-            self._join_destination()
+            if not self._waited_too_long:
+                self._join_destination()
             if self._control is not None:
                 self._control.settle()
         finally:

@@ -1,5 +1,6 @@
 """What a switchover takes, worked out and not tried."""
 
+from vfio_migration.plan.phases import NO_PHASES, Phases
 from vfio_migration.plan.switchover import (
     PLAIN,
     Bounds,
@@ -11,9 +12,11 @@ from vfio_migration.plan.switchover import (
 )
 
 __all__ = [
+    "NO_PHASES",
     "PLAIN",
     "Bounds",
     "DepthPlan",
+    "Phases",
     "PlannedDevice",
     "PlannedHandler",
     "SwitchoverPlan",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vfio_migration.device import DeviceState, MigrationFlags, transition_path
+from vfio_migration.plan.phases import NO_PHASES, Phases
 from vmstate import PassKind
 
 _S = DeviceState
@@ -113,24 +114,38 @@ class SwitchoverPlan:
 
     passes: tuple[PassPlan, ...]
     transfers: tuple[Step, ...]
+    phases: Phases = NO_PHASES
+
+    @property
+    def source_stop_s(self) -> float:
+        """The source's passes, with this mechanism, and what lies before and after them."""
+        return self.phases.source_stop_s + sum(each.mechanism_s for each in self.passes if each.side == "source")
 
     @property
     def transfer_s(self) -> float:
-        """The devices' states, one after another."""
-        return sum(step.seconds for step in self.transfers)
+        """The devices' states, one after another, and what else is sent."""
+        return self.phases.transfer_s + sum(step.seconds for step in self.transfers)
+
+    @property
+    def destination_start_s(self) -> float:
+        """The destination's passes, with this mechanism, and what lies before them."""
+        passes = (each for each in self.passes if each.side == "destination")
+        return self.phases.destination_start_s + sum(each.mechanism_s for each in passes)
 
     @property
     def bounds(self) -> Bounds:
         """The three bounds; each holds both sides' passes and the transfer."""
-        transfer = self.transfer_s
+        fixed = self.phases.total_s + sum(step.seconds for step in self.transfers)
         return Bounds(
-            serial_s=transfer + sum(each.serial_s for each in self.passes),
-            mechanism_s=transfer + sum(each.mechanism_s for each in self.passes),
-            ideal_s=transfer + sum(each.ideal_s for each in self.passes),
+            serial_s=fixed + sum(each.serial_s for each in self.passes),
+            mechanism_s=fixed + sum(each.mechanism_s for each in self.passes),
+            ideal_s=fixed + sum(each.ideal_s for each in self.passes),
         )
 
 
-def plan_switchover(devices: Sequence[PlannedDevice], handlers: Sequence[PlannedHandler] = ()) -> SwitchoverPlan:
+def plan_switchover(
+    devices: Sequence[PlannedDevice], handlers: Sequence[PlannedHandler] = (), phases: Phases = NO_PHASES
+) -> SwitchoverPlan:
     """Plan the switchover of a machine that is live on the source and runs on the destination."""
     ways = {device.id: _way(device.flags) for device in devices}
     passes = []
@@ -159,7 +174,7 @@ def plan_switchover(devices: Sequence[PlannedDevice], handlers: Sequence[Planned
     for device in devices:
         step = _step(device, ways[device.id]["transfer"])
         transfers.append(Step(device.id, step.seconds + device.transfer_s, step.arcs))
-    return SwitchoverPlan(tuple(passes), tuple(transfers))
+    return SwitchoverPlan(tuple(passes), tuple(transfers), phases)
 
 
 _Arcs = tuple[tuple[DeviceState, DeviceState], ...]

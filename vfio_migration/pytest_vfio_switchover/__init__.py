@@ -76,20 +76,22 @@ def vm_recorder(request: pytest.FixtureRequest) -> "Recorder":
 
 
 @pytest.fixture
-def vm_machine(vm_clock: "Clock", vm_recorder: "Recorder") -> "Iterator[MachineRig]":
+def vm_machine(request: pytest.FixtureRequest, vm_clock: "Clock", vm_recorder: "Recorder") -> "Iterator[MachineRig]":
     """Give a machine that runs; its devices are taken away after the test."""
     from vfio_migration.testing import MachineRig  # noqa: PLC0415
 
     with MachineRig(clock=vm_clock, recorder=vm_recorder) as rig:
+        request.node.stash[_rig_key] = rig
         yield rig
 
 
 @pytest.fixture
-def vm_pair(vm_clock: "Clock", vm_recorder: "Recorder") -> "Iterator[PairRig]":
+def vm_pair(request: pytest.FixtureRequest, vm_clock: "Clock", vm_recorder: "Recorder") -> "Iterator[PairRig]":
     """Give a source that runs and a destination for it; their devices are taken away after the test."""
     from vfio_migration.testing import PairRig  # noqa: PLC0415
 
     with PairRig(clock=vm_clock, recorder=vm_recorder) as rig:
+        request.node.stash[_rig_key] = rig
         yield rig
 
 
@@ -105,8 +107,11 @@ def vfio_device(request: pytest.FixtureRequest) -> Callable[..., Any]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: "pytest.CallInfo[None]"
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the timeline of a test that failed."""
+    """Show the timeline of a test that failed, and always the faults that it arranged and never met."""
     report = yield
+    rig = item.stash.get(_rig_key, None)
+    if rig is not None and report.when == "call" and rig.unmet_faults:
+        report.sections.append(("faults that were never met", "\n".join(rig.unmet_faults)))
     recorder = item.stash.get(_recorder_key, None)
     if recorder is not None and report.failed and recorder.events:
         from vfio_migration.recorded import build_timeline  # noqa: PLC0415
@@ -117,6 +122,7 @@ def pytest_runtest_makereport(
 
 
 _recorder_key = pytest.StashKey["Recorder"]()
+_rig_key = pytest.StashKey["MachineRig | PairRig"]()
 
 
 def _time_of(item: Any) -> str:

@@ -1,12 +1,13 @@
 """What was recorded of a run: its timeline, what it waited for, and formats of traces."""
 
 from vfio_migration.recorded.chrome_trace import chrome_trace
-from vfio_migration.recorded.critical_path import Link, condensed, critical_path
+from vfio_migration.recorded.critical_path import MOST, Link, condensed, critical_path
 from vfio_migration.recorded.qemu_log import FORMATS, format_log, format_timestamp, log_files
 from vfio_migration.recorded.timeline import Span, SpanKind, Timeline, build_timeline
 
 __all__ = [
     "FORMATS",
+    "MOST",
     "Link",
     "Span",
     "SpanKind",

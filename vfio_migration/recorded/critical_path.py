@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
+from vfio_migration.recorded.span_index import Beside, Holders, LastEnded
 from vfio_migration.recorded.timeline import Span, SpanKind, Timeline
 from vfio_migration.wording import listed, ms, percent
 
 # A device is as slow as another if its span is at least so much of the other's.
 _ALIKE = 0.95
+MOST = 6  # links that are shown, unless all are asked for
 
 
 @dataclass(frozen=True)
@@ -43,26 +45,23 @@ def critical_path(timeline: Timeline) -> tuple[Link, ...]:
     """
     if timeline.start_ns is None or timeline.end_ns is None:
         return ()
-    spans = timeline.switchover()
-    work = _work(spans)
-    changes = [span for span in spans if span.kind is SpanKind.CHANGE]
+    chain = _Chain(timeline.switchover())
     total_ns = max(1, timeline.end_ns - timeline.start_ns)
     links: list[Link] = []
     moment_ns = timeline.end_ns
     before: Span | None = None
-    while (span := _waited_for(work, moment_ns, before, changes)) is not None:
+    while (span := chain.waited_for(moment_ns, before)) is not None:
         _add_gap(links, moment_ns - span.end_ns, total_ns)
         length_ns = span.end_ns - span.start_ns
-        also = tuple(dict.fromkeys(each.name for each in work if _is_alike(each, span)))
-        links.append(Link(span, length_ns / 1e9, length_ns / total_ns, also))
+        links.append(Link(span, length_ns / 1e9, length_ns / total_ns, chain.alike(span)))
         moment_ns, before = span.start_ns, span
     _add_gap(links, moment_ns - timeline.start_ns, total_ns)
     return tuple(reversed(links))
 
 
-def condensed(path: tuple[Link, ...], most: int = 6) -> tuple[Link, ...]:
+def condensed(path: tuple[Link, ...], most: int | None = MOST) -> tuple[Link, ...]:
     """
-    Give the chain in at most so many links, and a last one for all the rest.
+    Give the chain in at most so many links, the longest ones, and a last one for all the rest; None: in all of them.
 
     What several devices do in turn (the same arc at the same depth; transfers) becomes one link.
     """
@@ -71,8 +70,9 @@ def condensed(path: tuple[Link, ...], most: int = 6) -> tuple[Link, ...]:
         if link.span is not None:
             groups.setdefault(_sort_of(link.span), []).append(link)
     joined = [_joined(group) for group in groups.values()]
-    shortest = min(sorted((link.seconds for link in joined), reverse=True)[:most], default=0.0)
-    kept = [link for link in joined if link.seconds >= shortest][:most]
+    # Of links that are as long as each other, the earlier stays.
+    ranked = sorted(range(len(joined)), key=lambda place: -joined[place].seconds)[:most]
+    kept = [joined[place] for place in sorted(ranked)]
     seconds = sum(link.seconds for link in path) - sum(link.seconds for link in kept)
     share = sum(link.share for link in path) - sum(link.share for link in kept)
     return (*kept, Link(None, seconds, share)) if share > _NEGLIGIBLE else tuple(kept)
@@ -92,41 +92,54 @@ def _joined(group: list[Link]) -> Link:
     first = group[0]
     if len(group) == 1:
         return first
-    names = tuple(dict.fromkeys(link.span.name for link in group if link.span is not None))
+    names = dict.fromkeys(link.span.name for link in group if link.span is not None)
     also = tuple(dict.fromkeys(name for link in group for name in link.also if name not in names))
-    return Link(first.span, sum(link.seconds for link in group), sum(link.share for link in group), also, names)
+    seconds, share = sum(link.seconds for link in group), sum(link.share for link in group)
+    return Link(first.span, seconds, share, also, tuple(names))
+
+
+class _Chain:
+    """What the path is followed through: all that is done in a switchover, found without looking at all of it."""
+
+    def __init__(self, spans: tuple[Span, ...]) -> None:
+        work = _work(spans)
+        self._ended = LastEnded(work)
+        self._changes = Holders(span for span in spans if span.kind is SpanKind.CHANGE)
+        self._in_change: dict[int, list[Span]] = {}
+        for span in work:
+            change = self._changes.holding(span)
+            if change is not None:
+                self._in_change.setdefault(id(change), []).append(span)
+        self._arcs = Beside((span for span in work if span.kind is SpanKind.ARC), _sort_of)
+
+    def waited_for(self, moment_ns: int, after: Span | None) -> Span | None:
+        """Give what had to end before `after`, which began at that moment, could begin."""
+        change = None if after is None else self._changes.holding(after)
+        if change is not None:
+            earlier = [span for span in self._in_change.get(id(change), ()) if span.end_ns <= moment_ns]
+            if earlier:
+                return max(earlier, key=lambda span: span.end_ns)
+            moment_ns = change.start_ns
+        # Of those that end at the same moment, the one that began first was the longest wait.
+        return self._ended.before(moment_ns)
+
+    def alike(self, span: Span) -> tuple[str, ...]:
+        """Give the other devices for which the same arc took as long at the same time."""
+        if span.kind is not SpanKind.ARC:
+            return ()
+        beside = self._arcs.overlapping(span)
+        names = (each.name for each in beside if each.name != span.name and each.seconds >= _ALIKE * span.seconds)
+        return tuple(dict.fromkeys(names))
 
 
 def _work(spans: tuple[Span, ...]) -> list[Span]:
     """Give the spans in which something is done, none a part of another: arcs, transfers, ordinary handlers."""
     saves = [span for span in spans if span.kind is SpanKind.SAVE and span.end_ns > span.start_ns]
+    in_save = Holders(saves)
     devices = {span.name for span in spans if span.kind is SpanKind.CHANGE}
-    arcs = [span for span in spans if span.kind is SpanKind.ARC and not any(save.holds(span) for save in saves)]
+    arcs = [span for span in spans if span.kind is SpanKind.ARC and in_save.holding(span) is None]
     handlers = [span for span in spans if span.kind is SpanKind.HANDLER and span.name not in devices]
     return [span for span in (*saves, *arcs, *handlers) if span.end_ns > span.start_ns]
-
-
-def _waited_for(work: list[Span], moment_ns: int, after: Span | None, changes: list[Span]) -> Span | None:
-    """Give what had to end before `after`, which began at that moment, could begin."""
-    change = next((each for each in changes if after is not None and each.holds(after)), None)
-    if change is not None:
-        earlier = [span for span in work if change.holds(span) and span.end_ns <= moment_ns]
-        if earlier:
-            return max(earlier, key=lambda span: span.end_ns)
-        moment_ns = change.start_ns
-    ended = [span for span in work if span.end_ns <= moment_ns]
-    # Of those that end at the same moment, the one that began first was the longest wait.
-    return max(ended, key=lambda span: (span.end_ns, -span.start_ns), default=None)
-
-
-def _is_alike(span: Span, other: Span) -> bool:
-    return (
-        (span.kind, span.detail, span.depth, span.side) == (other.kind, other.detail, other.depth, other.side)
-        and span.name != other.name
-        and span.kind is SpanKind.ARC
-        and span.overlaps(other)
-        and span.seconds >= _ALIKE * other.seconds
-    )
 
 
 def _add_gap(links: list[Link], length_ns: int, total_ns: int) -> None:

@@ -6,10 +6,11 @@ import msgspec
 
 
 class TreeDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A device of `[tree]`, where that is written out."""
+    """A device of `[tree]`, where that is written out; several that are alike with `ids`, as `nic{0..7}`."""
 
     bus: str
     id: str = ""
+    ids: str = ""
     type: str = ""
     buses: tuple[str, ...] = ()
 
@@ -52,6 +53,17 @@ class HandlerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prepare_start: float = 0.0
 
 
+class PhasesEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[phases]`, in seconds: what the switchover takes beside its devices and handlers, whatever their number."""
+
+    pause_vcpus_s: float = 0.0
+    flush_block_s: float = 0.0
+    final_query_s: float = 0.0
+    other_state_s: float = 0.0
+    load_state_s: float = 0.0
+    activate_block_s: float = 0.0
+
+
 class WatchdogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[watchdog]`, in seconds."""
 
@@ -80,5 +92,6 @@ class ScenarioFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vfio: tuple[VFIOEntry, ...]
     description: str = ""
     handlers: tuple[HandlerEntry, ...] = ()
+    phases: PhasesEntry = PhasesEntry()
     watchdog: WatchdogEntry = WatchdogEntry()
     faults: tuple[FaultEntry, ...] = ()

@@ -6,23 +6,35 @@ The format is described in docs/scenarios.md; the bundled ones are in `bundled`.
 
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import msgspec
 
 from vfio_migration.changes import Watchdog
 from vfio_migration.device import DeviceState, MigrationFlags, MockDevice, is_arc
 from vfio_migration.errors import ScenarioError
-from vfio_migration.plan import PLAIN
-from vfio_migration.scenarios.entries import FaultEntry, HandlerEntry, ScenarioFile, TreeEntry, VFIOEntry, WatchdogEntry
+from vfio_migration.inputs import read_input, reason
+from vfio_migration.plan import PLAIN, Phases
+from vfio_migration.scenarios.entries import (
+    FaultEntry,
+    HandlerEntry,
+    PhasesEntry,
+    ScenarioFile,
+    TreeEntry,
+    VFIOEntry,
+    WatchdogEntry,
+)
 from vfio_migration.scenarios.model import DeviceSpec, HandlerSpec, Scenario, TreeSource
+from vfio_migration.scenarios.quantities import plain_device, plain_time, with_plain_numbers
 from vfio_migration.scenarios.scenario_faults import FaultSpec
-from vfio_migration.wording import arc_name
+from vfio_migration.scenarios.table_errors import located
+from vfio_migration.wording import arc_name, in_order, listed
 from vmstate import Device, DeviceTree, DeviceTreeError, QtreeError, depth_of_priority
 
 
@@ -47,10 +59,10 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     if str(name_or_path) in names and not path.is_file():
         path = folder / f"{name_or_path}.toml"
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        text = read_input(path).decode("utf-8-sig")
+    except (OSError, ValueError) as error:  # UnicodeDecodeError, and names that no file can have
         raise ScenarioError(
-            f"{name_or_path}: cannot be read ({_reason(error)}); "
+            f"{name_or_path}: cannot be read ({reason(error)}); "
             f"expected the path of a TOML file or the name of a bundled scenario ({', '.join(names)})"
         ) from error
     return parse_scenario(text, path)
@@ -61,20 +73,28 @@ def parse_scenario(text: str, path: Path) -> Scenario:
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and numbers that are too long
-        raise ScenarioError(f"{path}: expected TOML: {_reason(error)}") from error
+        raise ScenarioError(f"{path}: expected TOML: {reason(error)}") from error
     return scenario_from_data(data, path)
 
 
 def scenario_from_data(data: Mapping[str, Any], path: Path) -> Scenario:
     """Make a scenario of what a TOML file would say; raises as `load_scenario`."""
     try:
-        file = msgspec.convert(data, ScenarioFile)
+        file = msgspec.convert(with_plain_numbers(data), ScenarioFile)
     except msgspec.ValidationError as error:
-        raise ScenarioError(f"{path}: {_located(str(error))}") from error
+        raise ScenarioError(f"{path}: {located(str(error))}") from error
+    except ValueError as error:
+        raise ScenarioError(f"{path}: {error}") from error
     try:
         return _resolve(file, path)
     except _BadValueError as error:
         raise ScenarioError(f"{path}: {error}") from error
+
+
+_SHOWN = 20  # names in an error
+_LONGEST_S = 1e9  # thirty years: what is longer is a mistake, and no lock can wait for much more
+_LARGEST = 2**63 - 1  # bytes, as the stream counts them
+_DEEPEST = 1000  # to which a device may be moved: deeper than any machine's tree
 
 
 class _BadValueError(ValueError):
@@ -91,17 +111,18 @@ def _resolve(file: ScenarioFile, path: Path) -> Scenario:
         raise _BadValueError(f"tree.devices: {error}") from error
     except KeyError as error:
         raise _BadValueError(str(error.args[0])) from error
+    places = {id(device): place for place, device in enumerate(tree)}
     devices: dict[str, DeviceSpec] = {}
     for number, group in enumerate(file.vfio):
         for device in _matches(tree, f"vfio[{number}].devices", group.devices):
-            if device.id in devices:
-                raise _BadValueError(f"vfio[{number}].devices: device {device.id!r} is in an earlier [[vfio]] already")
+            name = _name(device)
+            if name in devices:
+                raise _BadValueError(f"vfio[{number}].devices: device {name!r} is in an earlier [[vfio]] already")
             seed = group.seed + len(devices)
-            devices[device.id] = _device_spec(f"vfio[{number}]", group, device.id, device.depth, seed)
+            devices[name] = _device_spec(f"vfio[{number}]", group, name, places[id(device)], device.depth, seed)
     if not devices:
         raise _BadValueError("vfio: expected at least one device")
     _check_p2p(devices.values())
-    places = {id(device): place for place, device in enumerate(tree)}
     handlers = [
         spec
         for number, handler in enumerate(file.handlers)
@@ -121,6 +142,8 @@ def _resolve(file: ScenarioFile, path: Path) -> Scenario:
         tuple(handlers),
         watchdog,
         tuple(faults),
+        _phases(file.phases),
+        tuple(f"tree.qtree: {note}" for note in tree.notes),
     )
 
 
@@ -133,10 +156,23 @@ def changed_device(spec: DeviceSpec, changes: Mapping[str, Any]) -> DeviceSpec:
 
     """
     try:
-        entry = msgspec.convert({**msgspec.structs.asdict(spec.entry), **changes}, VFIOEntry)
+        entry = msgspec.convert({**msgspec.structs.asdict(spec.entry), **plain_device(spec.id, changes)}, VFIOEntry)
     except msgspec.ValidationError as error:
-        raise _BadValueError(f"{spec.id}.{_located(str(error))}") from error
-    return _device_spec(spec.id, entry, spec.id, spec.depth, spec.seed)
+        raise _BadValueError(f"{spec.id}.{located(str(error))}") from error
+    return _device_spec(spec.id, entry, spec.id, spec.place, spec.depth, spec.seed)
+
+
+def moved_device(spec: DeviceSpec, depth: object) -> DeviceSpec:
+    """
+    Give the device as it would be at another depth of the tree.
+
+    Raises:
+        ValueError: there is no such depth for a device.
+
+    """
+    if not isinstance(depth, int) or isinstance(depth, bool) or not 1 <= depth <= _DEEPEST:
+        raise _BadValueError(f"{spec.id}.depth: expected a depth from 1 to {_DEEPEST}, got {depth!r}")
+    return replace(spec, depth=depth)
 
 
 def changed_handler(spec: HandlerSpec, key: str, seconds: object) -> HandlerSpec:
@@ -147,6 +183,7 @@ def changed_handler(spec: HandlerSpec, key: str, seconds: object) -> HandlerSpec
         ValueError: that is no time.
 
     """
+    seconds = plain_time(f"{spec.name}.{key}", seconds)
     _check_seconds(f"{spec.name}.{key}", seconds)
     times: dict[str, Any] = {f"{key}_s": seconds}
     return replace(spec, **times)
@@ -171,8 +208,15 @@ def _check_p2p(devices: Collection[DeviceSpec]) -> None:
     without_p2p = sorted(each.id for each in devices if MigrationFlags.P2P not in each.flags)
     if len(devices) > 1 and without_p2p:
         raise _BadValueError(
-            f"vfio: more than one device can only migrate if all have p2p; without it: {', '.join(without_p2p)}"
+            f"vfio: more than one device can only migrate if all have p2p; without it: {listed(without_p2p)}"
         )
+
+
+def _phases(entry: PhasesEntry) -> Phases:
+    seconds = msgspec.structs.asdict(entry)
+    for name, value in seconds.items():
+        _check_seconds(f"phases.{name}", value)
+    return Phases(**seconds)
 
 
 def _watchdog(entry: WatchdogEntry) -> Watchdog:
@@ -187,7 +231,7 @@ def _fault_specs(key: str, entry: FaultEntry, devices: Mapping[str, DeviceSpec],
     if not found:
         raise _BadValueError(
             f"{key}.device: expected a pattern that a VFIO device's id matches, got {entry.device!r}; "
-            f"ids: {', '.join(devices)}"
+            f"ids: {listed(list(devices), 'ids', _SHOWN)}"
         )
     if entry.kind == "stall" and entry.seconds is None and watchdog.give_up_after_s is None:
         raise _BadValueError(f"{key}.seconds: expected how long it stalls, unless watchdog.give_up_after ends it")
@@ -211,40 +255,47 @@ def _tree_source(tree: TreeEntry, path: Path) -> TreeSource:
         return TreeSource(None, tree.devices)
     file = path.parent / tree.qtree
     try:
-        return TreeSource(file.read_text(encoding="utf-8"), ())
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        return TreeSource(read_input(file), ())
+    except (OSError, ValueError) as error:
         raise _BadValueError(
             f"tree.qtree: expected a file with what the monitor prints for `info qtree`, "
-            f"{file} cannot be read ({_reason(error)})"
+            f"{file} cannot be read ({reason(error)})"
         ) from error
 
 
 def _matches(tree: DeviceTree, key: str, pattern: str) -> list[Device]:
-    found = tree.match(pattern)
+    found = tree.find(pattern)
     if not found:
-        ids = ", ".join(sorted(device.id for device in tree if device.id)) or "none"
-        raise _BadValueError(f"{key}: expected a pattern that an id in the tree matches, got {pattern!r}; ids: {ids}")
-    ids_found = [device.id for device in found]
-    twice = sorted({each for each in ids_found if ids_found.count(each) > 1})
+        names = in_order({device.name for device in tree if device.name})
+        raise _BadValueError(
+            f"{key}: expected a pattern that an id in the tree matches (or a device's host, sysfsdev, fd, place or "
+            f"type), got {pattern!r}; ids: {listed(names, 'ids', _SHOWN) or 'none'}"
+        )
+    twice = [name for name, times in Counter(map(_name, found)).items() if times > 1]
     if twice:
-        raise _BadValueError(f"{key}: more than one device has the id {twice[0]!r}")
+        raise _BadValueError(f"{key}: more than one device has the id {in_order(twice)[0]!r}")
     return found
 
 
-def _device_spec(key: str, group: VFIOEntry, device: str, depth: int, seed: int) -> DeviceSpec:
+def _name(device: Device) -> str:
+    """Give what a device is called in a scenario: its id, what VFIO calls it, or its place."""
+    return device.name or device.place
+
+
+def _device_spec(key: str, group: VFIOEntry, device: str, place: int, depth: int, seed: int) -> DeviceSpec:
     flags = MigrationFlags.STOP_COPY
     flags |= MigrationFlags.P2P if group.p2p else flags
     flags |= MigrationFlags.PRE_COPY if group.precopy else flags
     if group.rate is not None and not (group.rate > 0 and math.isfinite(group.rate)):
         raise _BadValueError(f"{key}.rate: expected bytes per second, more than 0, got {group.rate}")
     for name, size in (("state_size", group.state_size), ("precopy_size", group.precopy_size)):
-        if size < 0:
-            raise _BadValueError(f"{key}.{name}: expected bytes, 0 or more, got {size}")
-    if any(size < 0 for size in group.precopy_dirty):
+        if not 0 <= size <= _LARGEST:
+            raise _BadValueError(f"{key}.{name}: expected bytes, 0 or more and less than 2**63, got {size}")
+    if any(not 0 <= size <= _LARGEST for size in group.precopy_dirty):
         raise _BadValueError(f"{key}.precopy_dirty: expected bytes, 0 or more, got {group.precopy_dirty}")
     if group.rate is not None and not _is_time(_quotient(group.state_size, group.rate)):
         raise _BadValueError(f"{key}.state_size: expected a size that can be sent at this rate in a finite time")
-    return DeviceSpec(device, depth, seed, flags, _latencies(f"{key}.latency", group.latency, flags), group)
+    return DeviceSpec(device, place, depth, seed, flags, _latencies(f"{key}.latency", group.latency, flags), group)
 
 
 def _latencies(
@@ -292,20 +343,26 @@ def _handler_specs(key: str, handler: HandlerEntry, tree: DeviceTree, places: di
     else:
         found = tree.match_type(handler.types or "")
         if not found:
-            types = ", ".join(sorted({device.type for device in tree if device.type}))
+            types = listed(sorted({device.type for device in tree if device.type}), "types", _SHOWN)
             raise _BadValueError(
                 f"{key}.types: expected a pattern that a type in the tree matches, got {handler.types!r}; "
                 f"types: {types}"
             )
     return [
-        HandlerSpec(handler.name or device.id or device.type, device.depth, places[id(device)], 0, **times)
+        HandlerSpec(handler.name or device.name or device.type, device.depth, places[id(device)], 0, **times)
         for device in found
     ]
 
 
 def _check_seconds(key: str, seconds: object) -> None:
     if not (isinstance(seconds, int | float) and not isinstance(seconds, bool) and _is_time(seconds)):
-        raise _BadValueError(f"{key}: expected seconds, a number, 0 or more, got {seconds!r}")
+        raise _BadValueError(f"{key}: expected seconds, a number, 0 or more{_most(seconds)}, got {seconds!r}")
+
+
+def _most(seconds: object) -> str:
+    """Say how long a time may be, to whoever gave one that is longer."""
+    too_long = isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds > _LONGEST_S
+    return f" and at most {_LONGEST_S:.0e}" if too_long else ""
 
 
 def _quotient(size: int, rate: float) -> float:
@@ -317,30 +374,6 @@ def _quotient(size: int, rate: float) -> float:
 
 def _is_time(seconds: float) -> bool:
     try:
-        return seconds >= 0 and math.isfinite(seconds)
+        return 0 <= seconds <= _LONGEST_S
     except OverflowError:
         return False
-
-
-def _located(message: str) -> str:
-    """Put the key first: 'Expected `int`, got `str` - at `$.vfio[0].rate`' reads better that way."""
-    what, separator, where = message.rpartition(" - at `$")
-    if not separator:
-        return f"top level: {message}"
-    choices = _CHOICES.get(where.rstrip("`").rpartition(".")[2])
-    if choices is not None and what.startswith(_NO_CHOICE):
-        what = f"expected one of {', '.join(map(repr, choices))}, got{what.removeprefix(_NO_CHOICE)}"
-    return f"{where.rstrip('`').lstrip('.') or 'top level'}: {what[0].lower()}{what[1:]}"
-
-
-_NO_CHOICE = "Invalid enum value"  # as msgspec says, and not what it may be
-_CHOICES = {  # by the last part of a key
-    field.name: get_args(field.type)
-    for table in (VFIOEntry, FaultEntry)
-    for field in msgspec.structs.fields(table)
-    if get_origin(field.type) is Literal
-}
-
-
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

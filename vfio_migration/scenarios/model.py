@@ -1,5 +1,6 @@
 """A scenario: what a machine to be migrated consists of, to be planned and to be built any number of times."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,10 +9,12 @@ import msgspec
 
 from vfio_migration.changes import Watchdog
 from vfio_migration.device import DeviceState, MigrationFlags, MockDevice, VFIODevice
-from vfio_migration.plan import PlannedDevice, PlannedHandler, SwitchoverPlan, plan_switchover
+from vfio_migration.plan import Phases, PlannedDevice, PlannedHandler, SwitchoverPlan, plan_switchover
 from vfio_migration.registered import VFIOMigration
 from vfio_migration.scenarios.entries import TreeDevice, VFIOEntry
+from vfio_migration.scenarios.phase_waits import add_phases
 from vfio_migration.scenarios.scenario_faults import FaultSpec
+from vfio_migration.wording import listed
 from vmstate import (
     Bus,
     Clock,
@@ -26,14 +29,22 @@ from vmstate import (
 
 _OF_MOCK = ("state_size", "rate", "precopy_size", "precopy_dirty", "contents")  # called the same in `MockDevice`
 ROOT_BUS = "main-system-bus"
+_RANGE = re.compile(r"(?P<before>[^{}]*)\{(?P<first>\d{1,6})\.\.(?P<last>\d{1,6})\}(?P<after>[^{}]*)")
+_MOST_IDS = 100_000
+_MOST = 20  # buses in an error
 _DESTINATION_SEED = 1_000_003  # apart from the source's, so that equal states can only come from a transfer
 
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """A VFIO device of a scenario: what its `[[vfio]]` says, and what that comes to for it; seconds by arc."""
+    """
+    A VFIO device of a scenario: what its `[[vfio]]` says, and what that comes to for it; seconds by arc.
+
+    `id` is what it is called: its own or, for one without, what the tree calls it; `place` is where the tree has it.
+    """
 
     id: str
+    place: int
     depth: int
     seed: int
     flags: MigrationFlags
@@ -78,11 +89,24 @@ class ScenarioMachine:
                 each.close()
 
 
+def _several(key: str, entry: TreeDevice) -> list[str]:
+    """Give the ids that `nic{0..7}` stands for."""
+    match = _RANGE.fullmatch(entry.ids)
+    first, last = (int(match["first"]), int(match["last"])) if match else (1, 0)
+    if match is None or first > last or last - first >= _MOST_IDS:
+        raise KeyError(
+            f"{key}.ids: expected a range of numbers such as 'nic{{0..7}}', of at most {_MOST_IDS:,}, got {entry.ids!r}"
+        )
+    if entry.id or entry.buses:
+        raise KeyError(f"{key}.ids: expected no `id` and no `buses` beside it, as it is for several devices")
+    return [f"{match['before']}{number}{match['after']}" for number in range(first, last + 1)]
+
+
 @dataclass(frozen=True)
 class TreeSource:
     """Where a scenario's device tree comes from; each machine gets one of its own."""
 
-    qtree: str | None
+    qtree: bytes | None
     devices: tuple[TreeDevice, ...]
 
     def build(self) -> DeviceTree:
@@ -98,17 +122,28 @@ class TreeSource:
             return parse_qtree(self.qtree)
         buses = {ROOT_BUS: Bus(ROOT_BUS)}
         for number, entry in enumerate(self.devices):
+            key = f"tree.devices[{number}]"
             if entry.bus not in buses:
-                known = ", ".join(buses)
-                raise KeyError(
-                    f"tree.devices[{number}].bus: expected a bus named before it ({known}), got {entry.bus!r}"
-                )
+                known = listed(list(buses), "buses", _MOST)
+                raise KeyError(f"{key}.bus: expected a bus named before it ({known}), got {entry.bus!r}")
+            if entry.ids:
+                for id_ in _several(key, entry):
+                    Device(id_, buses[entry.bus], entry.type)
+                continue
             device = Device(entry.id, buses[entry.bus], entry.type)
             for bus in entry.buses:
                 if bus in buses:
-                    raise KeyError(f"tree.devices[{number}].buses: a bus {bus!r} is there already")
+                    raise KeyError(f"{key}.buses: a bus {bus!r} is there already")
                 buses[bus] = Bus(bus, device)
         return DeviceTree(buses[ROOT_BUS])
+
+
+def _bus_at(depth: int) -> Bus:
+    """Make a bus on which devices have this depth."""
+    bus = Bus(ROOT_BUS)
+    for number in range(1, depth):
+        bus = Bus(f"depth-{number + 1}", Device("", bus, "bridge"))
+    return bus
 
 
 @dataclass(frozen=True)
@@ -122,10 +157,12 @@ class Scenario:
     handlers: tuple[HandlerSpec, ...]
     watchdog: Watchdog = field(default_factory=Watchdog)
     faults: tuple[FaultSpec, ...] = ()
+    phases: Phases = field(default_factory=Phases)
+    notes: tuple[str, ...] = ()  # what of its files was passed over
 
     def plan(self) -> SwitchoverPlan:
         """Plan its switchover."""
-        return plan_switchover(self.planned_devices(), self.planned_handlers())
+        return plan_switchover(self.planned_devices(), self.planned_handlers(), self.phases)
 
     def planned_devices(self) -> list[PlannedDevice]:
         """Give its VFIO devices as a plan takes them."""
@@ -177,9 +214,11 @@ class Scenario:
         for handler in self.handlers:
             self._add_handler(machine, handler, places)
         built = ScenarioMachine(machine)
+        deepest = max([spec.depth for spec in self.devices] + [spec.depth for spec in self.handlers])
+        add_phases(machine, self.phases, deepest, destination=destination)
         try:
             for spec in self.devices:
-                built.mocks[spec.id] = self._add_device(machine, spec, tree, destination=destination)
+                built.mocks[spec.id] = self._add_device(machine, spec, places, destination=destination)
             for fault in self.faults:
                 if fault.entry.side == ("destination" if destination else "source"):
                     fault.arrange(built.mocks[fault.device])
@@ -188,15 +227,20 @@ class Scenario:
             raise
         return built
 
-    def _add_device(self, machine: Machine, spec: DeviceSpec, tree: DeviceTree, *, destination: bool) -> MockDevice:
+    def _add_device(self, machine: Machine, spec: DeviceSpec, places: list[Device], *, destination: bool) -> MockDevice:
         mock = MockDevice(
             flags=spec.flags,
             latency=spec.latency,
             seed=spec.seed + (_DESTINATION_SEED if destination else 0),
             **{name: getattr(spec.entry, name) for name in _OF_MOCK},
         )
+        place = places[spec.place]
+        if place.depth != spec.depth:
+            place = Device(spec.id, _bus_at(spec.depth), place.type)  # as if it were there; what is below it stays
+        if not place.id:
+            place.id = spec.id  # by which both sides' devices are paired
         device = VFIODevice(
-            tree.device(spec.id),
+            place,
             mock,
             migration_parallel_states=spec.entry.parallel,
             migration_events=spec.entry.events,

@@ -13,15 +13,17 @@ from typing import Any
 
 from vfio_migration.errors import ScenarioError
 from vfio_migration.scenarios.entries import VFIOEntry
-from vfio_migration.scenarios.file import changed_device, changed_handler, with_specs
+from vfio_migration.scenarios.file import changed_device, changed_handler, moved_device, with_specs
 from vfio_migration.scenarios.model import DeviceSpec, HandlerSpec, Scenario
 from vfio_migration.wording import arc_name, arc_parts, listed
 
 _LATENCY = "latency."
+_DEPTH = "depth"
 _NOT_OF_ONE_DEVICE = ("devices", "latency", "seed")
 DEVICE_KEYS = (
     *(f"{_LATENCY}{arcs}" for arcs in ("STATE", "A->B", "default")),
     *(name for name in VFIOEntry.__struct_fields__ if name not in _NOT_OF_ONE_DEVICE),
+    _DEPTH,
 )
 HANDLER_KEYS = ("stop", "start", "prepare_stop", "prepare_start")
 _SHOWN_NAMES = 20  # of those that a pattern could have matched
@@ -118,6 +120,8 @@ def _check_matches(each: Override, names: Sequence[str], what: str) -> None:
 def _changed(spec: DeviceSpec, each: Override) -> DeviceSpec:
     if each.key.startswith(_LATENCY):
         return changed_device(spec, {"latency": _latency(spec, each.key.removeprefix(_LATENCY), each.value)})
+    if each.key == _DEPTH:
+        return moved_device(spec, each.value)
     changes = {each.key: each.value}
     if each.key in ("p2p", "precopy"):
         # Arcs that it no longer has may have been named in the file; without them the table fits again.

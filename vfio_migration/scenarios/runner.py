@@ -1,7 +1,9 @@
 """Runs a scenario: migrates it, serial and in parallel, as often as asked, and says what it took."""
 
+import math
+from bisect import insort
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -14,6 +16,7 @@ from vfio_migration.wording import listed
 from vmstate import Clock, Recorder, TraceEvent
 
 MODES = ("serial", "parallel")
+MOST_RECORDED = 8  # runs of a mode of which more than figures is kept
 PARTS = ("switchover_s", "source_stop_s", "transfer_s", "destination_start_s")
 
 
@@ -25,6 +28,7 @@ class Run:
     state_intact: bool
     timeline: Timeline
     events: tuple[TraceEvent, ...] = ()
+    recorded: bool = True  # whether timeline and events were kept
 
     @property
     def completed(self) -> bool:
@@ -79,14 +83,12 @@ class ModeResult:
 
     @property
     def typical(self) -> Run:
-        """The run whose switchover is nearest to the median."""
+        """The run whose switchover is nearest to the median, of those of which more than figures were kept."""
         middle = self.median("switchover_s")
+        recorded = [run for run in self.runs if run.recorded]
         if middle is None:
-            return self.runs[0]
-        return min(
-            (run for run in self.runs if run.report.switchover_s is not None),
-            key=lambda run: abs((run.report.switchover_s or 0.0) - middle),
-        )
+            return recorded[0]
+        return min(recorded, key=lambda run: _distance(run, middle))
 
 
 @dataclass(frozen=True)
@@ -150,19 +152,52 @@ def run_scenario(
         KeyboardInterrupt: Ctrl-C; a migration that could still be cancelled was, and its source runs again.
 
     """
-    results: dict[str, list[Run]] = {mode: [] for mode in modes}
+    results = {mode: _Collected() for mode in modes}
     for _ in range(runs):
         for mode in modes:  # in turns, so that whatever else the machine does meets all of them
             run = run_once(scenario if mode == "parallel" else scenario.serial(), make_clock())
             if run.report.interrupted:
                 raise KeyboardInterrupt
-            results[mode].append(run)
+            results[mode].add(run)
             on_run()
     return Result(
         scenario.name,
-        {mode: ModeResult(tuple(each)) for mode, each in results.items()},
+        {mode: ModeResult(tuple(each.runs)) for mode, each in results.items()},
         scenario.plan().bounds,
     )
+
+
+class _Collected:
+    """
+    The runs of one mode: figures of all, and of a few what was recorded.
+
+    These are the ones nearest to the median so far. Which is nearest in the end is known only then; in virtual time all
+    are alike, and of a few runs all are kept.
+    """
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self._switchovers: list[float] = []
+        self._recorded: list[int] = []
+
+    def add(self, run: Run) -> None:
+        """Add a run; one that is recorded may have to be forgotten but for its figures."""
+        if run.report.switchover_s is not None:
+            insort(self._switchovers, run.report.switchover_s)
+        self._recorded.append(len(self.runs))
+        self.runs.append(run)
+        if len(self._recorded) > MOST_RECORDED:
+            count = len(self._switchovers)
+            middle = self._switchovers[count // 2] if count else 0.0
+            farthest = max(self._recorded, key=lambda place: _distance(self.runs[place], middle))
+            self._recorded.remove(farthest)
+            forgotten = self.runs[farthest]
+            self.runs[farthest] = replace(forgotten, timeline=Timeline((), None, None), events=(), recorded=False)
+
+
+def _distance(run: Run, middle: float) -> float:
+    """Give how far a run's switchover is from this; one that reached none is farther than any."""
+    return math.inf if run.report.switchover_s is None else abs(run.report.switchover_s - middle)
 
 
 def run_once(scenario: Scenario, clock: Clock | None = None, *, record: bool = True) -> Run:
@@ -179,7 +214,7 @@ def run_once(scenario: Scenario, clock: Clock | None = None, *, record: bool = T
             sent.update((name, mock.state_hash) for name, mock in source.mocks.items())
 
     report = migrate(source.machine, destination.machine, on_status=note_states)
-    intact = report.completed and all(mock.state_hash == sent[name] for name, mock in destination.mocks.items())
+    intact = report.completed and all(mock.state_hash == sent.get(name) for name, mock in destination.mocks.items())
     source.close()
     destination.close()
     return Run(report, intact, build_timeline(recorder.events), tuple(recorder.events))

@@ -6,12 +6,15 @@ For tests, with pytest, unittest or anything else: machines to test with, assert
   small timeline where it does not hold.
 - Faults of devices are arranged at the device itself (`MockDevice.fail`, `.stall`, `.fail_reset`, `.fail_read`,
   `.fail_write`); `raising_handler`, `ScarceThreads`, `stream_cut_at` and `destination_gone_at` are faults of all else.
+- `check_backend`: whether a device of your own does what the migration will ask of it; `SWITCHOVER_ARCS`: the arcs that
+  a test may be parametrised over.
 - `Invariants`: what holds after every migration.
 
 The pytest plugin (`vm_clock`, `vm_recorder`, `vm_machine`, `vm_pair`, `vfio_device`) hands out the same.
 """
 
 from vfio_migration.testing.assertions import assert_disjoint, assert_order, assert_overlap, assert_switchover_under
+from vfio_migration.testing.check_backend import BackendCheckError, check_backend
 from vfio_migration.testing.invariants import (
     Invariants,
     InvariantViolationError,
@@ -23,8 +26,11 @@ from vfio_migration.testing.invariants import (
 from vfio_migration.testing.rig import MachineRig, PairRig
 from vfio_migration.testing.sketch import sketch
 from vfio_migration.testing.surroundings import ScarceThreads, destination_gone_at, raising_handler, stream_cut_at
+from vfio_migration.testing.switchover_arcs import SWITCHOVER_ARCS, switchover_arcs
 
 __all__ = [
+    "SWITCHOVER_ARCS",
+    "BackendCheckError",
     "InvariantViolationError",
     "Invariants",
     "MachineRig",
@@ -34,6 +40,7 @@ __all__ = [
     "assert_order",
     "assert_overlap",
     "assert_switchover_under",
+    "check_backend",
     "count_descriptors",
     "destination_gone_at",
     "devices_of",
@@ -42,4 +49,5 @@ __all__ = [
     "sketch",
     "state_hash",
     "stream_cut_at",
+    "switchover_arcs",
 ]

@@ -29,7 +29,7 @@ _STATUSES = re.compile(
     r"setup active( pre-switchover)?( device)? failing failed|"
     r"setup active( pre-switchover)? device completed"
 )
-_STEERED = ("STOP", "RESUME", "RESET", "SHUTDOWN")  # by somebody else, as long as the migration has not stopped it
+_OF_MIGRATIONS = (RunState.FINISH_MIGRATE, RunState.POSTMIGRATE, RunState.INMIGRATE)
 
 
 @dataclass
@@ -51,13 +51,13 @@ class Invariants:
 
     def __post_init__(self) -> None:
         self._state = self.source.run_state
-        self._steered = False
+        self._reset = False
         self._threads = set(threading.enumerate())
         self._descriptors = count_descriptors()
         self._subscription = self.source.monitor.subscribe(self._note)
 
     def _note(self, event: MonitorEvent) -> None:
-        self._steered |= event.name in _STEERED
+        self._reset |= event.name == "RESET"
         if event.name == "MIGRATION":
             self._statuses.append(str(event.data["status"]))
             if event.data["status"] == "completed":  # before the clean-up, which may have to reset a device
@@ -98,6 +98,8 @@ class Invariants:
         wrong = []
         unknown = isinstance(report.error, TakeoverUnknownError)
         expected = RunState.POSTMIGRATE if report.completed or unknown else self._expected(report)
+        if self.source.run_state is RunState.PRELAUNCH and self._reset:
+            expected = RunState.PRELAUNCH  # which a reset makes of every state but a few
         if self.source.run_state is not expected:
             wrong.append(f"the source is '{self.source.run_state}', not '{expected}'")
         if unknown:
@@ -119,8 +121,8 @@ class Invariants:
         now = self.source.run_state
         if now is RunState.SHUTDOWN:
             return now
-        if report.noted_state is None:
-            return now if self._steered and now is not RunState.FINISH_MIGRATE else self._state
+        if report.noted_state is None:  # it was never stopped, and may have been steered by somebody
+            return self._state if now in _OF_MIGRATIONS else now
         return reachable(RunState.FINISH_MIGRATE, report.noted_state)
 
     def _of_destination(self, report: MigrationReport) -> list[str]:

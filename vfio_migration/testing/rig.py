@@ -164,6 +164,15 @@ class MachineRig:
             return self.machine.handlers.add(work, prepare_cb=prepare_cb, priority=priority, name=name)
         return add_device_handler(self.machine.handlers, Device(name, self.bus(depth)), work, prepare_cb=prepare_cb)
 
+    @property
+    def unmet_faults(self) -> tuple[str, ...]:
+        """Faults that were arranged and never came to be, each with its device and machine: tests that test nothing."""
+        return tuple(
+            f"{fault} of device {id_!r}, {self.machine.name}"
+            for id_, mock in self.mocks.items()
+            for fault in mock.unmet_faults
+        )
+
     def close(self) -> None:
         """Let stalled devices go and take all devices away."""
         for mock in self.mocks.values():
@@ -257,6 +266,11 @@ class PairRig:
             given_up = len(report.lost_devices) + len(report.destination_lost_devices)
             invariants.check(report, given_up=given_up)
         return report
+
+    @property
+    def unmet_faults(self) -> tuple[str, ...]:
+        """Faults of either side that were arranged and never came to be."""
+        return (*self.source.unmet_faults, *self.destination.unmet_faults)
 
     def close(self) -> None:
         """Take all devices of both away."""

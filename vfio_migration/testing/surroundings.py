@@ -10,7 +10,7 @@ from vmstate import Clock, Event, Lock, RunState
 
 
 def raising_handler(
-    error: Exception, *, running: bool | None = None, times: int = 1
+    error: BaseException, *, running: bool | None = None, times: int = 1
 ) -> Callable[[bool, RunState], None]:
     """Make a handler that raises the first `times` times: when starting, when stopping, or (None) in either case."""
     left = times

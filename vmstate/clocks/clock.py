@@ -169,9 +169,17 @@ class RealClock:
 
 class _RealEvent(threading.Event):
     def wait(self, timeout: float | None = None) -> bool:
-        return super().wait(finite_or_none(timeout))
+        limit = finite_or_none(timeout)
+        if limit is None and threading.current_thread() is threading.main_thread():
+            # A Ctrl-C in the moment between the interpreter's last look and the wait in the kernel wakes nobody: it
+            # is heard at the next look, which without a limit never comes.
+            while not super().wait(_HEARD_WITHIN_S):
+                pass
+            return True
+        return super().wait(limit)
 
 
+_HEARD_WITHIN_S = 0.5
 _yield: Callable[[], None] = getattr(os, "sched_yield", partial(time.sleep, 0))  # which not every system has
 
 _NOTHING: AbstractContextManager[None] = nullcontext()

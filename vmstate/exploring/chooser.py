@@ -12,6 +12,7 @@ from vmstate.exploring.policies import Choice, Replayed, SchedulePolicy
 from vmstate.exploring.schedule import HandOver, Switch
 
 MOST_CHOICES = 50_000
+_LONG = 1000  # choices in a row
 
 
 @dataclass
@@ -66,6 +67,7 @@ class Chooser:
         self._left = -1  # the thread that stopped last, and where
         self._place = "begin"
         self._goes_on = False
+        self._in_a_row = 0  # choices that the thread that stopped last has won
 
     def leaves(self, thread: Runnable, place: str, *, goes_on: bool) -> None:
         """Note where a thread has stopped."""
@@ -93,15 +95,18 @@ class Chooser:
     def _choice(self, woken: Sequence[Runnable], due: Sequence[Runnable]) -> tuple[Runnable, int, bool]:
         threads = [*woken, *due]
         order = list(range(len(threads)))
-        if self._goes_on:  # who has just stopped was put at the end of those woken
+        # One that spins until another has done something must not be the usual one for ever: nothing would ever end.
+        goes_on = self._goes_on and self._in_a_row < _LONG
+        if goes_on:  # who has just stopped was put at the end of those woken
             order.insert(0, order.pop(len(woken) - 1))
         candidates = [threads[place].number for place in order]
         visit = self._visits.get((self._left, self._place), 0)
         if self._replayed is not None:
             self._replayed.stopped_at((self._left, self._place, visit))
-        taken = self._policy.choose(candidates, self._goes_on)
+        taken = self._policy.choose(candidates, goes_on)
+        self._in_a_row = self._in_a_row + 1 if candidates[taken] == self._left else 0
         noted = self.noted
-        noted.choices.append(Choice(len(candidates), self._goes_on, taken))
+        noted.choices.append(Choice(len(candidates), goes_on, taken))
         if taken:
             noted.switches.append(Switch(self._left, self._place, visit, candidates[taken]))
         if len(noted.choices) >= self._most_choices and self.gave_up is None:

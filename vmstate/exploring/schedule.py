@@ -8,9 +8,9 @@ Fields are separated by slashes: the version of this format; the timing; the pol
 
 A switch is a thread's number (in the order of coming to the clock), the place where it stopped, which time it was
 there, and the thread that went on. Only those are written where somebody else went on than usual. Usual is: who just
-ran, if it can go on; else who was woken first; else who sleeps shortest. Rejected: a number for each choice. It is
-longer, and means something else as soon as there is one choice more: another version of Python that visits a line
-twice would replay another schedule, and say nothing.
+ran, if it can go on (but not a thousand times in a row); else who was woken first; else who sleeps shortest. Rejected:
+a number for each choice. It is longer, and means something else as soon as there is one choice more: another version
+of Python that visits a line twice would replay another schedule, and say nothing.
 """
 
 import re

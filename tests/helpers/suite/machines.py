@@ -69,6 +69,8 @@ class Attempt:
     def __init__(self) -> None:
         self.errors: list[BaseException] = []
 
+    out_of_hand = False
+
     def keep_error(self, error: BaseException) -> None:
         self.errors.append(error)
 
@@ -122,6 +124,11 @@ def statuses(rig: MachineRig) -> list[str]:
     """What the machine announced but for states of devices and passes, a migration's status in place of MIGRATION."""
     left_out = ("VFIO_MIGRATION", "MIGRATION_PASS")
     return [str(event.data.get("status", event.name)) for event in rig.announced if event.name not in left_out]
+
+
+def traced(rig: MachineRig, name: str) -> list[str]:
+    """What was traced of a machine by this name, as its fields."""
+    return [" ".join(map(str, event.fields.values())) for event in rig.recorder.select(name, machine=rig.machine.name)]
 
 
 def state_of(device: VFIOMigration | StateSetter) -> DeviceState:

@@ -1,14 +1,16 @@
 """Rule H7: what both launchers do, and what becomes of a thread that is parked; in virtual and in real time."""
 
+import gc
 import threading
+from collections.abc import Callable
 
 import pytest
 from suite.machines import BARE, LIMIT, Backend, S, after_the_test, for_the_test, make_machine, state_of
 
-from vfio_migration import Watchdog
+from vfio_migration import MockDevice, VFIODevice, VFIOMigration, Watchdog
 from vfio_migration.changes.launchers import Launch, Launcher, make_launcher
 from vfio_migration.testing import MachineRig, ScarceThreads
-from vmstate import BigLock, Clock, RunState, VirtualClock
+from vmstate import BigLock, Bus, Clock, Device, Machine, RealClock, RunState, VirtualClock
 
 PREPARE, MAIN = "vfio_vmstate_change_prepare", "vfio_vmstate_change"
 
@@ -250,3 +252,20 @@ def test_where_no_other_thread_can_be_parked_work_is_done_on_the_spot_until_one_
     rig.scarce.refuse(0)
     assert rig.threads_of_changes() == [threading.current_thread().name, f"{PREPARE} vf0", f"{MAIN} vf0"]
     assert [record.__dict__["change"] for record in caplog.records if record.levelname == "WARNING"] == [MAIN]
+
+
+@pytest.mark.parametrize("clock", [RealClock, VirtualClock])
+def test_a_machine_that_is_dropped_leaves_no_parked_thread(clock: Callable[[], Clock]) -> None:
+    before = set(threading.enumerate())
+
+    def build() -> None:
+        machine = Machine(clock=clock())
+        VFIOMigration(machine, VFIODevice(Device("vf0", Bus("pcie.0")), MockDevice()), threads="parked")
+        machine.start()
+
+    build()
+    gc.collect()
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in left:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in left)

@@ -4,12 +4,13 @@ import errno
 from dataclasses import dataclass
 
 import pytest
-from suite.machines import Backend, S, begin_attempt, for_the_test, make_machine
+from suite.machines import Backend, S, begin_attempt, for_the_test, make_machine, make_pair
 
 from vfio_migration import (
     BlockedTransitionError,
     DeviceLostError,
     DeviceState,
+    MockDevice,
     VFIOMigration,
     VFIOMigrationError,
 )
@@ -318,3 +319,18 @@ class Sink:
 
     def stand_for(self, size: int) -> None:
         """Nobody counts."""
+
+
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_a_backend_that_comes_back_without_having_arrived_is_named_on_the_side_where_it_happened(side: str) -> None:
+    class AbsentThere(MockDevice):
+        def set_arc(self, target: DeviceState) -> None:
+            if target is not (S.PRE_COPY if side == "source" else S.RESUMING):
+                super().set_arc(target)
+
+    pair = make_pair(("vf1",))
+    pair.add_device("vf0", backend=AbsentThere)
+    report = pair.migrate()
+    assert str(report.status) == "failed"
+    assert "backend of device 'vf0' came back from" in str(report.error)
+    assert ("the destination failed" in str(report.error)) == (side == "destination")

@@ -260,3 +260,21 @@ def test_ctrl_c_is_said_and_exit_status_130(scenario: str, monkeypatch: pytest.M
     assert result.exit_code == 130
     assert result.stdout == ""
     assert "interrupted" in result.stderr
+
+
+def test_predict_shows_what_set_changes(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    result = invoke("predict", "host", "--set", "gpu*.depth=3", "--json", str(file))
+    assert "with --set, against the scenario as it stands" in " ".join(result.stdout.split())
+    stands = json.loads(file.read_text(encoding="utf-8"))["as_it_stands"]
+    assert stands["switchover_s"] == pytest.approx(0.707)
+    assert stands["difference_s"]["switchover_s"] == pytest.approx(-0.250)
+    assert "as it stands" not in invoke("predict", "host").stdout
+
+
+def test_all_that_the_switchover_waits_for_can_be_shown() -> None:
+    options = ("run", "host", "--virtual", "--runs", "1", "--mode", "serial")
+    short, full = (invoke(*options, *more).stdout for more in ((), ("--all",)))
+    assert "all the rest" in short
+    assert "--all shows what all the rest is" in short
+    assert "all the rest" not in full

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from suite.machines import BARE, NO_P2P, NO_PRECOPY, SERIAL, by, for_the_test, make_machine, make_pair, statuses
+from suite.machines import BARE, NO_P2P, NO_PRECOPY, SERIAL, by, for_the_test, make_machine, make_pair, statuses, traced
 
 from vfio_migration import (
     ALL_FLAGS,
@@ -34,11 +34,6 @@ from vmstate import (
 
 S = DeviceState
 PARTS = ("source_stop_s", "transfer_s", "destination_start_s")
-
-
-def traced(rig: MachineRig, name: str) -> list[str]:
-    """What was traced of a machine by this name, as its fields."""
-    return [" ".join(map(str, event.fields.values())) for event in rig.recorder.select(name, machine=rig.machine.name)]
 
 
 def assert_moved(pair: PairRig, before: dict[str, str], *, back: bool = False) -> None:

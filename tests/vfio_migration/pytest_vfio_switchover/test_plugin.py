@@ -119,3 +119,18 @@ def test_what_stalls_or_was_left_open_does_not_outlive_its_test(pytester: pytest
         """
     )
     run_alone(pytester).assert_outcomes(passed=2)
+
+
+def test_faults_that_were_never_met_are_in_the_report(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        def test_it(vm_pair, vfio_device):
+            vfio_device("vf0", fail="RESUMING -> STOP")
+            assert not vm_pair.source.machine.stop()
+            assert False
+        """
+    )
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result.stdout.fnmatch_lines(
+        ["*faults that were never met*", "failure of RESUMING -> STOP of device 'vf0', destination"]
+    )

@@ -1,3 +1,4 @@
+import time
 from itertools import pairwise
 from typing import Any
 
@@ -108,3 +109,20 @@ def test_any_spans_give_a_chain_that_covers_the_switchover_once(spans: list[Span
     short = condensed(path)
     assert sum(link.seconds for link in short) == pytest.approx(ns(100))
     assert all(isinstance(link, Link) for link in short)
+
+
+def test_ties_push_no_larger_wait_out() -> None:
+    ties = [arc(f"vf{number}", number, number + 1, f"A -> {number}") for number in range(20)]
+    path = critical_path(Timeline((*ties, arc("gpu0", 20, 100, "C -> D")), 0, 100))
+    assert [link.span.name for link in condensed(path) if link.span] == ["vf0", "vf1", "vf2", "vf3", "vf4", "gpu0"]
+    assert len(condensed(path, most=None)) == 21
+
+
+def test_ten_thousand_handlers_are_followed_in_no_time() -> None:
+    handlers = [
+        span(SpanKind.HANDLER, f"h{number}", number, number + 1, detail="main", depth=None) for number in range(10_000)
+    ]
+    before = time.process_time()
+    path = critical_path(Timeline(tuple(handlers), 0, 10_000))
+    assert [link.span.name for link in path if link.span] == [handler.name for handler in handlers]
+    assert time.process_time() - before < 2

@@ -67,8 +67,8 @@ def test_a_run_s_log_is_in_order_and_known_line_by_line() -> None:
     for machine in ("source", "destination"):
         text = format_log(run.events, machine)
         log = parse_log(text.splitlines(), machine)
-        assert log.unknown == 0
-        assert {event.name for event in log.events} <= set(FORMATS)
+        assert {event.name for event in log} <= set(FORMATS)
+        assert (log.unknown, log.odd) == (0, ())
         assert log.lines == sum(event.machine == machine for event in run.events)
         assert [line[:27] for line in text.splitlines()] == sorted(line[:27] for line in text.splitlines())
 

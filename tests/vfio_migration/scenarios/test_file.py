@@ -229,7 +229,7 @@ BAD_FILES = {
     "empty": ("", ["tree"]),
     "no tree": (VFIO, ["tree"]),
     "no vfio": (TREE, ["vfio"]),
-    "vfio is no list": ("vfio = 3\n" + TREE, ["vfio", "array", "int"]),
+    "vfio is no list": ("vfio = 3\n" + TREE, ["vfio", "an array, got a whole number", "write [[vfio]], once"]),
     "unknown key at the top": ("colour = 1\n" + TREE + VFIO, ["colour"]),
     "unknown key of a device group": (TREE + BARE_VFIO + "lateny = 1", ["vfio[0]", "lateny"]),
     "unknown key of a handler": (TREE + BARE_VFIO + "[[handlers]]\nstopp = 1", ["handlers[0]", "stopp"]),
@@ -258,7 +258,7 @@ BAD_FILES = {
         TREE + VFIO + '[[faults]]\ndevice = "vf0"\nat = "reset"\nkind = "odd"',
         ["faults[0].kind", "one of 'fail', 'into-error', 'stall', 'short', 'altered', 'cut', got 'odd'"],
     ),
-    "a size that is no number": (TREE + BARE_VFIO + 'state_size = "1k"', ["vfio[0].state_size", "int", "str"]),
+    "a size that is no number": (TREE + BARE_VFIO + 'state_size = "1k"', ["vfio[0].state_size", "5 MB", "'1k'"]),
     "a negative size": (TREE + BARE_VFIO + "state_size = -1", ["vfio[0].state_size", "0 or more", "-1"]),
     "a negative pre-copy": (TREE + BARE_VFIO + "precopy_size = -1", ["vfio[0].precopy_size", "0 or more", "-1"]),
     "a negative round": (TREE + BARE_VFIO + "precopy_dirty = [1, -1]", ["vfio[0].precopy_dirty", "0 or more"]),
@@ -267,8 +267,8 @@ BAD_FILES = {
     "a latency in the past": (TREE + BARE_VFIO + "latency.default = -1", ["vfio[0].latency.'default'", "0 or more"]),
     "an endless latency": (TREE + BARE_VFIO + "latency = { STOP = nan }", ["vfio[0].latency.'STOP'", "seconds"]),
     "a latency that is no number": (
-        TREE + BARE_VFIO + 'latency = { default = 1, STOP = "2 ms" }',
-        ["vfio[0].latency", "STOP", "number", "2 ms"],
+        TREE + BARE_VFIO + 'latency = { default = 1, STOP = "2 mm" }',
+        ["vfio[0].latency", "STOP", "number", "2 mm", "units: s, ms, us"],
     ),
     "no state of that name": (TREE + BARE_VFIO + "latency = { STOPPED = 1 }", ["vfio[0].latency.'STOPPED'", "a state"]),
     "no arc of that name": (
@@ -295,7 +295,7 @@ BAD_FILES = {
     ),
     "a priority that is no integer": (
         TREE + BARE_VFIO + "[[handlers]]\npriority = 1.5",
-        ["handlers[0].priority", "int", "float"],
+        ["handlers[0].priority", "expected a whole number, got a number"],
     ),
 }  # fmt: skip
 

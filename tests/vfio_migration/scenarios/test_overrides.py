@@ -140,14 +140,14 @@ def test_an_overridden_scenario_runs() -> None:
         ("gpu*.parallel=true", ["id of a VFIO device", "'gpu*'", "vf0, vf1, 0000:01.0"]),
         ("vf0.stop=1", ["name of an ordinary handler", "'vf0'", "disk, timers"]),
         ("disk.parallel=true", ["id of a VFIO device", "'disk'"]),
-        ("vf0.parallel=1", ["vf0.parallel", "expected `bool`"]),
-        ("vf0.parallel=False", ["vf0.parallel", "expected `bool`"]),
+        ("vf0.parallel=1", ["vf0.parallel", "expected true or false"]),
+        ("vf0.parallel=False", ["vf0.parallel", "expected true or false"]),
         ("vf0.threads=green", ["vf0.threads", "'green'"]),
         ("vf0.rate=0", ["vf0.rate", "more than 0"]),
-        ("vf0.rate=fast", ["vf0.rate", "expected `float"]),
+        ("vf0.rate=fast", ["vf0.rate", "expected bytes per second", "'fast'"]),
         ("vf0.state_size=-1", ["vf0.state_size", "0 or more"]),
         ("vf0.latency.STOP=-1", ["vf0.latency.'STOP'", "0 or more", "-1"]),
-        ("vf0.latency.STOP=20ms", ["vf0.latency.'STOP'", "expected seconds", "'20ms'"]),
+        ("vf0.latency.STOP=20mm", ["vf0.latency.'STOP'", "expected seconds", "'20mm'"]),
         ("vf0.latency.STOP=1\nx=2", ["'STOP=1\\nx'", "expected 'default', a state"]),
         ("vf0.latency.STOPPED=1", ["vf0.latency.'STOPPED'", "states: ", "RUNNING_P2P"]),
         ("vf0.latency.STOP->RESUMED=1", ["'STOP -> RESUMED'", "an arc of this device such as"]),
@@ -193,3 +193,26 @@ def test_the_command_line_takes_overrides_and_says_what_is_wrong_with_them(comma
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: vfs: 'gpu.rate=1': expected")
+
+
+def test_a_device_can_be_moved_to_another_depth() -> None:
+    moved = override(load_scenario("host"), ["gpu*.depth=3"])
+    assert {spec.depth for spec in moved.devices} == {3}
+    run = run_once(moved, VirtualClock())
+    assert run.completed
+    assert run.report.switchover_s == pytest.approx(moved.plan().bounds.mechanism_s)
+    assert moved.plan().bounds.mechanism_s < load_scenario("host").plan().bounds.mechanism_s
+
+
+@pytest.mark.parametrize("value", ["0", "1e300", "-1", "true", "inf", "2.0", "100000"])
+def test_a_depth_that_no_tree_has_is_refused(value: str) -> None:
+    with pytest.raises(ScenarioError, match=r"vf0\.depth: expected a depth from 1 to 1000"):
+        override(load_scenario("host"), [f"vf0.depth={value}"])
+
+
+@pytest.mark.parametrize("key", ["latency.default", "rate", "state_size", "precopy_size"])
+@pytest.mark.parametrize("value", ["1e300", "inf", "nan", "-1", "1" + "0" * 400])
+def test_numbers_that_mean_nothing_are_refused(key: str, value: str) -> None:
+    if (key, value) != ("rate", "1e300") and (key, value) != ("rate", "1" + "0" * 400):
+        with pytest.raises(ScenarioError, match="vf0"):
+            override(load_scenario("host"), [f"vf0.{key}={value}"])

@@ -12,7 +12,7 @@ from suite.scenarios import machines
 from vfio_migration import Migration, MigrationReport, MigrationStatus, MockDevice, migrate
 from vfio_migration.scenarios.file import load_scenario
 from vfio_migration.scenarios.model import Scenario
-from vfio_migration.scenarios.runner import PARTS, ModeResult, Result, run_once, run_scenario
+from vfio_migration.scenarios.runner import MOST_RECORDED, PARTS, ModeResult, Result, run_once, run_scenario
 from vmstate import Machine, VirtualClock
 
 MICROSECOND = 1e-6
@@ -209,3 +209,12 @@ def test_ctrl_c_ends_the_runs_whether_or_not_it_came_in_time_to_cancel(
     with pytest.raises(KeyboardInterrupt):
         run(small(), runs=3)
     assert [(report.status, report.interrupted) for report in ran] == [(status, True)]
+
+
+def test_of_many_runs_figures_are_kept_and_of_the_typical_one_the_events() -> None:
+    result = run_scenario(load_scenario("vfs"), ("parallel",), runs=20, make_clock=VirtualClock)
+    mode = result.modes["parallel"]
+    assert len(mode.runs) == 20
+    assert sum(run.recorded for run in mode.runs) == sum(bool(run.events) for run in mode.runs) == MOST_RECORDED
+    assert mode.typical.events
+    assert mode.typical.report.switchover_s == mode.median("switchover_s")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from vfio_migration import DeviceState, MockDevice, Watchdog
+from vfio_migration import DataFault, DeviceState, MockDevice, Watchdog
 from vfio_migration.testing import MachineRig, PairRig
 from vmstate import RegistrationError, RunState
 
@@ -128,3 +128,19 @@ def test_a_pair_migrates_there_and_back_with_states_that_differed(vm_pair: PairR
     assert vm_pair.migrate(back=True).completed
     assert vm_pair.source.machine.run_state is RunState.RUNNING
     assert vm_pair.source.state_hashes == vm_pair.destination.state_hashes
+
+
+def test_a_fault_that_was_arranged_and_never_met_is_named() -> None:
+    with PairRig() as pair:
+        pair.add_device("vf0", fail=["PRE_COPY -> PRE_COPY_P2P", "STOP -> RUNNING_P2P"], stall="RUNNING -> PRE_COPY")
+        pair.source.mocks["vf0"].fail_write()
+        pair.source.mocks["vf0"].release()
+        pair.source.mocks["vf0"].heal()
+        pair.source.mocks["vf0"].fail(DeviceState.PRE_COPY, DeviceState.PRE_COPY_P2P)
+        pair.source.mocks["vf0"].fail_reset()
+        pair.source.mocks["vf0"].fail_read(DataFault.CUT, probability=0.0)
+        pair.migrate(check=False)
+        assert pair.unmet_faults == (
+            "cut of read of device 'vf0', source",
+            "failure of STOP -> RUNNING_P2P of device 'vf0', destination",
+        )

@@ -1,5 +1,7 @@
 """A thread for each device that waits for work: launching it is one release, joining it one acquire."""
 
+import _thread
+import weakref
 from contextlib import suppress
 
 from vfio_migration.changes.launchers.base import Launch
@@ -12,7 +14,7 @@ class ParkedLauncher:
 
     Releasing `go` hands the thread a launch, releasing the launch's `done` hands it back. Whoever holds the big lock
     writes the one before and reads what came back after the other. A thread whose launch is abandoned ends when it
-    comes back, or before it begins.
+    comes back, or before it begins; so does that of a launcher that was forgotten with its machine and never closed.
 
     Raises:
         RuntimeError: no thread can be had.
@@ -24,12 +26,14 @@ class ParkedLauncher:
         self._device = device
         self._pending = False
         self._done: Lock | None = None  # held until the last launch has run
-        self._work: _Work | None = _Work(clock, device)
+        self._work: _Work | None = None
+        self._park()
 
     def start(self, launch: Launch) -> None:
         """Hand the parked thread a launch; it takes the launch's name until that has run."""
         if self._work is None:  # the last one was abandoned
-            self._work = _Work(self._clock, self._device)
+            self._park()
+        assert self._work is not None  # noqa: S101 - for type checkers
         self._done = self._work.hand_over(launch)
         self._pending = True
         self._work.go.release()
@@ -57,6 +61,21 @@ class ParkedLauncher:
             self._work.end()
             self._clock.join(self._work.thread)
             self._work = None
+
+    def _park(self) -> None:
+        """Have a thread wait, which holds no reference to this launcher."""
+        self._work = work = _Work(self._clock, self._device)
+        weakref.finalize(self, _end_elsewhere, work).atexit = False  # daemons end with the process
+
+
+def _end_elsewhere(work: "_Work") -> None:
+    """
+    End a thread from the garbage collector, which may come by while the clock's own lock is held by this very thread.
+
+    So another thread does it; `threading` has a lock of its own around its list of threads, and is not asked.
+    """
+    with suppress(RuntimeError):  # the interpreter ends, or there is no thread to be had
+        _thread.start_new_thread(work.end, ())
 
 
 class _Work:
@@ -91,13 +110,17 @@ class _Work:
             self.go.release()
 
     def _run(self) -> None:
-        while True:
-            self.go.acquire()
-            handed, self._handed = self._handed, None
-            if handed is not None:
-                launch, done = handed
-                launch.run()
-                self.thread.name = self._idle_name
-                done.release()
-            elif self._over:
-                return
+        while self._come_by():
+            pass
+
+    def _come_by(self) -> bool:
+        """Wait for a launch and run it; its own frame, so that a waiting thread keeps nothing of the last one alive."""
+        self.go.acquire()
+        handed, self._handed = self._handed, None
+        if handed is None:
+            return not self._over
+        launch, done = handed
+        launch.run()
+        self.thread.name = self._idle_name
+        done.release()
+        return True
