@@ -104,6 +104,7 @@ def _run_anew(item: pytest.Function, clock: "VirtualClock") -> None:
 def _tear_down(item: pytest.Function) -> None:
     """Tear down the fixtures of the test's own scope, those that others stand on last."""
     request = item._request  # noqa: SLF001
+    noted = dict(item.stash._storage)  # noqa: SLF001
     errors: list[BaseException] = []
     for fixture in reversed(list(request._fixture_defs.values())):  # noqa: SLF001
         if fixture.scope == "function":
@@ -111,5 +112,7 @@ def _tear_down(item: pytest.Function) -> None:
                 fixture.finish(request)
             except BaseException as error:  # noqa: BLE001 - all are torn down, then it is raised
                 errors.append(error)
+    for key, value in noted.items():  # some fixtures (tmp_path) forget what they expect to find when they end again
+        item.stash.setdefault(key, value)
     if errors:
         raise errors[0]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vmstate.clocks import VirtualClock
 from vmstate.exploring.chooser import Chooser, Noted
+from vmstate.exploring.collection import no_collection
 from vmstate.exploring.here import here
 from vmstate.exploring.lines import Lines
 from vmstate.exploring.plain_locks import plain_locks_wait_through_the_clock
@@ -76,7 +77,7 @@ class Runner:
         chooser = Chooser(policy, any_time=self._way.timing == "any", enter=enter, on_handover=on_handover)
         clock = VirtualClock(stall_limit_s=_STALL_LIMIT_S, policy=chooser)
         noted = chooser.noted
-        with clock.taking_part():
+        with no_collection(), clock.taking_part():
             enter(0)
             try:
                 self._test(clock)
