@@ -60,6 +60,7 @@ class _Task:
         "longest_s",
         "name",
         "number",
+        "order",
         "outside",
         "queue",
         "thread",
@@ -83,7 +84,8 @@ class _Task:
         self.outside = False
         self.idle = False
         self.queue: _Queue | None = None  # where it waits to be woken by another
-        self.deadline: tuple[int, int] | None = None  # when, and in which order, it wakes by itself
+        self.deadline = 0  # when it wakes by itself,
+        self.order = -1  # and which of those who do so; -1: it does not
         self.timed_out = False
         self.error: BaseException | None = None
 
@@ -137,8 +139,9 @@ class VirtualClock:
     def sleep(self, seconds: float) -> None:
         """Wait for so many seconds of virtual time; others run meanwhile."""
         duration = seconds_to_ns(seconds)
-        task: _Task | None = getattr(self._local, "task", None)
-        if task is None:
+        try:
+            task: _Task = self._local.task
+        except AttributeError:
             with self.taking_part():
                 self.sleep(seconds)
             return
@@ -270,7 +273,7 @@ class VirtualClock:
 
     def _finish(self, task: _Task) -> None:
         """Leave the clock, waking whoever waits for that."""
-        self._local.task = None
+        del self._local.task
         with self._mutex:
             task.finished = True
             self._forget(task)
@@ -304,9 +307,8 @@ class VirtualClock:
         if queue is not None:
             queue[task] = None
         if duration_ns is not None:
-            deadline = self._now_ns + duration_ns
-            order = next(self._order)
-            task.deadline = (deadline, order)
+            task.deadline = deadline = self._now_ns + duration_ns
+            task.order = order = next(self._order)
             if queue is None and self._any_time:
                 self._due[task] = None  # how long it sleeps is not known: it may be as short as nothing
             else:
@@ -388,7 +390,7 @@ class VirtualClock:
         if task.queue is not None:
             task.queue.pop(task, None)
             task.queue = None
-        task.deadline = None
+        task.order = -1
         if self._due:
             self._due.pop(task, None)
 
@@ -406,14 +408,18 @@ class VirtualClock:
 
     def _hand_over(self) -> None:
         """Let somebody run. Nobody does now."""
+        task = None
         if not self._woken and not self._due:
-            self._move_time()
-            if not self._due and not self._find_victim():
+            task = self._move_time()
+            if task is None and not self._due and not self._find_victim():
                 return
-        task = self._next()
-        self._turn_began_s = time.monotonic()
-        self._running = task
+        if task is None:
+            task = self._next()
+        # First of all, since it takes the system its time to wake a thread: what is left to do here is done meanwhile.
+        # Whoever is woken finds the mutex held until then.
         task.baton.release()
+        self._running = task
+        self._turn_began_s = time.monotonic()
 
     def _find_victim(self) -> bool:
         """Wake somebody who hears that nobody can ever run again; False if that is not so, or nobody minds."""
@@ -469,28 +475,46 @@ class VirtualClock:
         """
         if not self._any_time:
             return
-        if task.deadline is not None:
-            self._now_ns = max(self._now_ns, task.deadline[0])
+        self._now_ns = max(self._now_ns, task.deadline)
         for other in [other for other in self._due if other.queue is not None]:
             del self._due[other]
-            heapq.heappush(self._sleepers, (*_deadline(other), other))
+            heapq.heappush(self._sleepers, (other.deadline, other.order, other))
 
-    def _move_time(self) -> None:
-        """Jump to the next deadline, and make all due whose it is."""
-        sleepers, due = self._sleepers, self._due
+    def _move_time(self) -> _Task | None:
+        """
+        Jump to the next deadline, and make all due whose it is.
+
+        If that is one thread only, and nobody is to be asked, it is given at once, and can go on: so it is with nearly
+        every sleep, and a queue of one that is filled and emptied costs as much as the sleep itself.
+        """
+        sleepers, due, first = self._sleepers, self._due, None
         while sleepers:
             deadline, order, task = sleepers[0]
-            if task.deadline is None or task.deadline[1] != order:
+            if task.order != order:
                 # Was woken before its time. To look for its place in the heap at that moment, and close the gap,
                 # would cost as much as all others together: a watchdog's wait is hardly ever the one that ends.
                 heapq.heappop(sleepers)
-            elif due and deadline > self._now_ns:
-                return
+            elif first is None:
+                heapq.heappop(sleepers)
+                first = task
+                self._now_ns = max(self._now_ns, deadline)
+            elif deadline > self._now_ns:
+                break
             else:
                 heapq.heappop(sleepers)
-                if deadline > self._now_ns and not (self._any_time and due):
-                    self._now_ns = deadline
+                due[first] = None
                 due[task] = None
+        if first is None:
+            return None
+        if due or not self._in_order:
+            due[first] = None
+            return None
+        first.timed_out = True
+        if first.queue is None:
+            first.order = -1
+        else:
+            self._stop_waiting(first)
+        return first
 
     # What can go wrong:
 
@@ -576,7 +600,7 @@ class _Participation:
 
 
 def _deadline(task: _Task) -> tuple[int, int]:
-    return task.deadline or (0, 0)
+    return task.deadline, task.order
 
 
 def _described(what: str | float) -> str:

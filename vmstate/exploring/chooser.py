@@ -82,6 +82,7 @@ class Chooser:
         noted.steps += 1
         if len(woken) + len(due) == 1:
             chosen, place, switched = (woken or due)[0], 0, False
+            self._policy.alone(chosen.number)
         else:
             chosen, place, switched = self._choice(woken, due)
         if chosen.number != self._left:

@@ -46,9 +46,7 @@ def test_what_must_hold_does(scenario: str, policy: str) -> None:
     assert ("% of all" in output) == policy.startswith("exhaustive")
 
 
-@pytest.mark.parametrize(
-    "fault", ['at = "PRE_COPY -> PRE_COPY_P2P"', 'fail = "RESUMING -> STOP"\nside = "destination"']
-)
+@pytest.mark.parametrize("fault", ['at = "PRE_COPY -> PRE_COPY_P2P"', 'at = "RESUMING -> STOP"\nside = "destination"'])
 def test_the_scenario_s_faults_are_met(scenario: str, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     statuses: set[str] = set()
     check = Invariants.check

@@ -17,3 +17,7 @@ class SchedulePolicy(Protocol):
         `goes_on`: the first of them is the thread that ran last, so that to choose another is to preempt it.
         """
         ...
+
+    def alone(self, thread: int) -> None:
+        """Note that a thread goes on because no other could: a step like any other, but no choice."""
+        ...

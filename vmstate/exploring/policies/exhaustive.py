@@ -50,6 +50,9 @@ class FromPrefix:
         place = next(self._places, 0)
         return place if place < len(candidates) else 0
 
+    def alone(self, thread: int) -> None:
+        """Do nothing."""
+
 
 class Frontier:
     """What is still to be run. `seen` is the share of all that was, as a walk at random would have met it."""

@@ -9,3 +9,6 @@ class InOrderPolicy:
     def choose(self, candidates: Candidates, goes_on: bool) -> int:
         """Take the first."""
         return 0
+
+    def alone(self, thread: int) -> None:
+        """Do nothing."""

@@ -51,3 +51,11 @@ class PriorityChanges:
             chosen = max(candidates, key=priorities.__getitem__)
         self._last = chosen
         return candidates.index(chosen)
+
+    def alone(self, thread: int) -> None:
+        """Count the step; who has it falls if this is the moment for that, which counts once others are there."""
+        if thread not in self._priorities:
+            self._priorities[thread] = self._above + self._random.random()
+        self._step += 1
+        if self._step in self._changes:
+            self._priorities[thread] = self._changes[self._step]

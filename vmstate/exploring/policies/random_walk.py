@@ -19,3 +19,6 @@ class RandomWalk:
     def choose(self, candidates: Candidates, goes_on: bool) -> int:
         """Draw one."""
         return int(self._random.random() * len(candidates))
+
+    def alone(self, thread: int) -> None:
+        """Do nothing."""

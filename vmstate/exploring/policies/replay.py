@@ -36,3 +36,6 @@ class Replayed:
             return 0
         del self._switches[self._here]
         return candidates.index(switch.to)
+
+    def alone(self, thread: int) -> None:
+        """Do nothing."""
