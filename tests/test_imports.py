@@ -2,11 +2,13 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from suite import ROOT
 
 import vfio_migration
 import vmstate
@@ -125,6 +127,12 @@ def test_a_floor_is_entered_by_its_door(package: str) -> None:
                 assert module.count(".") == 1, f"{name} goes into {module} past its door"
                 if hasattr(doors[module], "__path__"):
                     assert wanted in doors[module].__all__, (name, module, wanted)
+
+
+def test_the_picture_of_the_floors_is_true() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert [[line.split()[0] for line in picture.splitlines()] for picture in pictures[:2]] == [FLOORS, VMSTATE]
 
 
 def test_vmstate_knows_nothing_of_vfio() -> None:

@@ -47,6 +47,11 @@ class BigLock:
     - At most one thread holds it at a time; whoever holds it takes part in the clock meanwhile.
     - A thread inside `barred()` never gets it and never waits for it: the attempt is an error at once,
       because the holder of the lock is waiting for that very thread.
+
+    Rejected: `threading.RLock`. It waits outside of the clock, so that virtual time would stand still for ever, and it
+    does not say who holds it. And to let barred threads have the lock for as long as its holder waits for them: two of
+    them would be in handlers' code at once, which is what the lock is there to prevent. What happens without the bar is
+    shown in tests/vfio_migration/test_ctrl_c.py (a limit is all that ends it).
     """
 
     def __init__(self, clock: Clock, name: str = "vm") -> None:
@@ -88,6 +93,9 @@ class BigLock:
         except BaseException:
             participation.__exit__(None, None, None)
             raise
+        # From here on others see themselves as not the owner whatever they read: the identity is written by its owner
+        # alone, and compared by everybody with their own. (Python's integers are read and written whole, with or
+        # without an interpreter's lock.)
         self._owner = threading.get_ident()
         self._depth = 1
         self._participation = participation

@@ -230,7 +230,16 @@ class HandlerList:
             return iter(self._settled())
 
     def _walk(self, kind: PassKind, running: bool, state: RunState, failures: list[BaseException]) -> None:
-        """Make one pass. `steps` is edited by `_catch_up` while it is walked, always beyond the next step."""
+        """
+        Make one pass. `steps` is edited by `_catch_up` while it is walked, always beyond the next step.
+
+        The inner loop is the only hot code here: for each entry a call, and a look at whether anything came or went.
+        Rejected: to look into the sorted list for what follows after each call, as QEMU's list does for free; that is
+        a search per entry. And to walk a copy and skip what was removed; what is added would have to wait for the next
+        pass, and in QEMU it does not. The iterator has taken the next step's place before the current callback runs,
+        which is how "next is settled before the current one is called" comes about
+        (tests/vmstate/test_handlers_model.py holds it against a plain model).
+        """
         steps = _Steps(*self._begin(kind, running), running)
         place = iter(steps.callbacks)
         try:
@@ -241,6 +250,8 @@ class HandlerList:
                             callback(running, state)
                         if self._changes:
                             self._catch_up(steps, place, kind)
+                # The `try` is outside of the loop, since it is entered once for a pass and once for each failure. A
+                # `KeyboardInterrupt` is kept as well: raised here, it would leave the brackets of this pass open.
                 except BaseException as failure:  # noqa: BLE001 - kept and raised when the walk is over
                     failure.add_note(f"{steps.entry_before(place)}, {kind} callback")
                     failures.append(failure)

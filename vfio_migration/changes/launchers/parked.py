@@ -12,6 +12,10 @@ class ParkedLauncher:
     """
     Keeps a thread from the registration of its device until the device goes.
 
+    Rejected: a queue and a condition, as pools have. Two locks are what it costs at least: one release to launch, one
+    acquire to join. And one lock `done` for all launches: a join that Ctrl-C cut short leaves its release behind, and
+    the next join would take it for its own (tests/vfio_migration/test_ctrl_c.py: a second change after the first).
+
     Releasing `go` hands the thread a launch, releasing the launch's `done` hands it back. Whoever holds the big lock
     writes the one before and reads what came back after the other. A thread whose launch is abandoned ends when it
     comes back, or before it begins; so does that of a launcher that was forgotten with its machine and never closed.
