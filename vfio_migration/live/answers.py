@@ -37,6 +37,7 @@ class AnswerKind(IntEnum):
     """What the destination has to say."""
 
     READY = 1  # its devices can receive
+    LOADED = 4  # everything has arrived (QEMU's `MIG_RP_MSG_SHUT`, with takeover "qemu" and a return path)
     RUNNING = 2  # its machine has taken over
     FAILED = 3  # it has not, and never will
 

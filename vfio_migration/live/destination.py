@@ -24,11 +24,20 @@ class Destination:
     Lives in a thread of its own; `error` and the times are read after that thread has ended.
     """
 
-    def __init__(self, machine: Machine, channel: Channel, raised: CallbackErrors, takeover: Takeover) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        channel: Channel,
+        raised: CallbackErrors,
+        takeover: Takeover,
+        *,
+        return_path: bool = False,
+    ) -> None:
         self._machine = machine
         self._channel = channel
         self._raised = raised
         self._confirmed = takeover == "confirmed"
+        self._return_path = return_path
         self._reader = StreamReader(channel)
         self.status = MigrationStatus.NONE
         self.loaded_ns: int | None = None
@@ -93,6 +102,8 @@ class Destination:
             if self.status is MigrationStatus.ACTIVE:
                 self._checkpoint("dst-precopy-loadvm-completed")
         self.loaded_ns = machine.clock.now()
+        if self._return_path and not self._confirmed:
+            give_answer(self._channel, Answer(AnswerKind.LOADED, reader.checksum))
         return noted
 
     def _stand_down(self) -> None:

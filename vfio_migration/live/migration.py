@@ -247,7 +247,13 @@ class Migration:
             latency_s=self._link.latency_s if self._link is not None else 0.0,
             window=None if eager else WINDOW,  # where times are worked out, the source never waits for loading
         )
-        destination = Destination(self._destination_machine, here, self._raised, self._takeover)
+        destination = Destination(
+            self._destination_machine,
+            here,
+            self._raised,
+            self._takeover,
+            return_path=self._parameters.return_path,
+        )
         announce = None if self._on_status is None else self._announce
         control = Control(self._source_machine, there.abort, announce, self._raised, self._parameters)
         self._recoveries = [_recoveries(machine) for machine in self._machines]
@@ -338,7 +344,7 @@ class Migration:
             destination_start_s=_seconds(switchover.sent_ns, destination.running_ns),
             setup_s=_seconds(source.setup_began_ns, source.active_ns),
             total_s=_seconds(source.setup_began_ns, source.ended_ns),
-            downtime_s=_seconds(switchover.stop_told_ns, switchover.sent_ns),
+            downtime_s=_seconds(switchover.stop_told_ns, switchover.downtime_end_ns),
             blackout_s=_seconds(switchover.stop_told_ns, destination.guest_runs_ns),
             bytes_sent=source.bytes_sent,
             stream_sha256=source.stream_sha256,

@@ -86,8 +86,11 @@ class Source:
             self._precopy()
             self.wire.throttle(None)
             self.switchover.carry_out(confirmed=self._confirmed)
-            if self._confirmed:
-                self._await_takeover()
+            return_path = self._control.parameters.return_path
+            if self._confirmed or return_path:
+                self._await_answer(AnswerKind.RUNNING if self._confirmed else AnswerKind.LOADED)
+            if return_path:
+                self.switchover.end_downtime()
             self._complete()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the machine has to come back
             self._fail(error)
@@ -193,15 +196,15 @@ class Source:
             total += sent
         return total
 
-    def _await_takeover(self) -> None:
-        """Wait until the destination says that it runs, or that it never will."""
+    def _await_answer(self, expected: AnswerKind) -> None:
+        """Wait until the destination says that it runs, or has loaded everything, or that it never will."""
         try:
             answer = await_answer(self._channel, self._writer.checksum, timeout_s=self._answer_timeout_s)
         except (StreamError, TimeoutError, ChannelClosedError) as error:
             raise TakeoverUnknownError(
                 f"{error}; only the destination knows whether it runs: ask it, and start this machine if it does not"
             ) from error
-        if answer.kind is not AnswerKind.RUNNING:
+        if answer.kind is not expected:
             raise MigrationFailedError(f"the destination failed: {answer.text}")
 
     def _complete(self) -> None:

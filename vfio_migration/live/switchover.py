@@ -25,6 +25,7 @@ class Switchover:
         self.stop_told_ns: int | None = None
         self.saving_ns: int | None = None
         self.sent_ns: int | None = None
+        self.downtime_end_ns: int | None = None
 
     def carry_out(self, *, confirmed: bool) -> None:
         """
@@ -49,7 +50,13 @@ class Switchover:
             else:
                 self._writer.end()
             self.sent_ns = self._machine.clock.now()
-            self._checkpoint("src-downtime-end")
+            if not self._control.parameters.return_path:
+                self.end_downtime()
+
+    def end_downtime(self) -> None:
+        """Note that the source's downtime is over: all is sent, or with a return path the destination has answered."""
+        self.downtime_end_ns = self._machine.clock.now()
+        self._checkpoint("src-downtime-end")
 
     def _stop(self) -> None:
         machine = self._machine

@@ -162,7 +162,7 @@ class Channel:
         """Hand over as much as the kernel takes; 0 if it has no room, with `writable` lowered to wait for it."""
         way = self._outgoing
         try:
-            # Asked with the lock held: while the other end hands on a part of what is kept, it looks empty for a moment,
+            # Asked with the lock held: while the other end hands on some of what is kept, it looks empty for a moment,
             # and what is sent now would overtake it. Only this end adds to it, so that it stays empty if it is.
             with way.lock:
                 behind = bool(way.kept)

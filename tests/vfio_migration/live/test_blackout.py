@@ -202,3 +202,28 @@ def test_a_paused_guest_dirties_nothing() -> None:
 def test_a_size_of_memory_is_bytes(size: Any) -> None:
     with pytest.raises(ValueError, match="size"):
         Ram(pair_with().source.machine, size)
+
+
+@pytest.mark.parametrize("takeover", ["confirmed", "qemu"])
+@pytest.mark.parametrize("return_path", [True, False])
+def test_b8_with_a_return_path_the_downtime_lasts_until_the_destination_has_answered(
+    takeover: str, return_path: bool
+) -> None:
+    pair = pair_with(10 * MB)
+    pair.add_device("vf0", config_load=0.015, state_size=0, precopy_size=0, precopy_dirty=())
+    pair.add_handler("start", seconds=0.005)
+    parameters = MigrationParameters(return_path=return_path)
+    report = pair.migrate(link=Link(1e9), parameters=parameters, takeover=takeover)
+    stop = 0.005
+    answered = 0.015 + (0.005 if takeover == "confirmed" else 0)  # loaded, or started as well
+    assert report.downtime_s == about(stop + (answered if return_path else 0))
+    assert report.blackout_s == about(stop + 0.015 + 0.005)
+
+
+def test_b8_a_qemu_source_with_a_return_path_hears_of_a_destination_that_cannot_load() -> None:
+    pair = pair_with()
+    pair.add_device("vf0")
+    pair.destination.mocks["vf0"].fail_write()
+    report = pair.migrate(takeover="qemu", parameters=MigrationParameters(return_path=True))
+    assert report.status is MigrationStatus.FAILED
+    assert report.source_state is RunState.RUNNING
