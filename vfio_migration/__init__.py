@@ -34,7 +34,17 @@ from vfio_migration.errors import (
     VFIOMigrationError,
     WrongStatusError,
 )
-from vfio_migration.live import Link, Migration, MigrationParameters, MigrationReport, MigrationStatus, Ram, migrate
+from vfio_migration.live import (
+    Link,
+    Migration,
+    MigrationInfo,
+    MigrationParameters,
+    MigrationReport,
+    MigrationStatus,
+    Ram,
+    RamInfo,
+    migrate,
+)
 from vfio_migration.registered import VFIOMigration
 
 __all__ = [
@@ -53,6 +63,7 @@ __all__ = [
     "MigrationCancelledError",
     "MigrationFailedError",
     "MigrationFlags",
+    "MigrationInfo",
     "MigrationParameters",
     "MigrationRefusedError",
     "MigrationReport",
@@ -60,6 +71,7 @@ __all__ = [
     "MockDevice",
     "NotArrivedError",
     "Ram",
+    "RamInfo",
     "ScenarioError",
     "StreamError",
     "TakeoverUnknownError",

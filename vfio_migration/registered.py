@@ -80,6 +80,7 @@ class VFIOMigration:
         self._closed = False
         # Of the migration under way; guarded by the big lock or handed on with it.
         self._data_size = 0  # bytes of data sent, or loaded
+        self._transferred = 0  # bytes of state that these carry
         self._state_complete = False
         with machine.big_lock, ExitStack() as undo:
             vfio_device.backend.bind(machine.clock)
@@ -110,6 +111,11 @@ class VFIOMigration:
     def recoveries(self) -> int:
         """How often the device was recovered by a reset, and so has lost the guest's state, since it was registered."""
         return self._setter.recoveries
+
+    @property
+    def transferred(self) -> int:
+        """How many bytes of the device's state were sent in the last migration, or are by now."""
+        return self._transferred
 
     def reset(self) -> None:
         """Be reset with the machine: that changes the device, and not what QEMU has recorded of it."""
@@ -168,7 +174,7 @@ class VFIOMigration:
 
     def save_setup(self, stream: SaveStream) -> None:
         """Go to PRE_COPY, if the device can and runs."""
-        self._data_size = 0
+        self._data_size = self._transferred = 0
         self._setter.session.close()
         if self._setter.lost:
             raise DeviceLostError(f"device {self.id!r} is lost and cannot be migrated: take it away")
@@ -252,6 +258,7 @@ class VFIOMigration:
         self._data_size += len(data)
         size = data.stands_for if isinstance(data, StateBytes) else len(data)
         stream.carry(size)
+        self._transferred += size
         head = _WORD.pack(_DATA)
         if isinstance(data, Counted):
             head = _WORD.pack(_COUNTED) + _WORD.pack(size)

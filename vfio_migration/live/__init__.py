@@ -1,6 +1,7 @@
 """A live migration: its two sides, the stream between them, and what steers it."""
 
 from vfio_migration.live.going_back import reachable
+from vfio_migration.live.info import MigrationInfo, RamInfo
 from vfio_migration.live.migration import Migration, migrate
 from vfio_migration.live.parameters import Link, MigrationParameters
 from vfio_migration.live.ram import Ram
@@ -10,10 +11,12 @@ from vfio_migration.live.status import MigrationStatus
 __all__ = [
     "Link",
     "Migration",
+    "MigrationInfo",
     "MigrationParameters",
     "MigrationReport",
     "MigrationStatus",
     "Ram",
+    "RamInfo",
     "migrate",
     "reachable",
 ]

@@ -10,7 +10,9 @@ from vfio_migration.device import DeviceState
 from vfio_migration.errors import MigrationRefusedError, TakeoverUnknownError, WrongStatusError
 from vfio_migration.live.control import Control
 from vfio_migration.live.destination import Destination
+from vfio_migration.live.info import MigrationInfo, RamInfo
 from vfio_migration.live.parameters import Link, MigrationParameters
+from vfio_migration.live.ram import Ram
 from vfio_migration.live.report import MigrationReport
 from vfio_migration.live.source import Source, Takeover
 from vfio_migration.live.status import MigrationStatus
@@ -197,6 +199,30 @@ class Migration:
         if self._control is None:
             raise WrongStatusError("Migration not in expected state: none; it was not started")
         self._control.let_go_on()
+
+    def info(self) -> MigrationInfo:
+        """Say how it stands (QMP `query-migrate`); at any time, from any thread."""
+        control, source = self._control, self._source
+        if control is None or source is None:
+            return MigrationInfo(MigrationStatus.NONE, self._parameters)
+        migratables = self._source_machine.migratables
+        ram = next((each for each in migratables if isinstance(each, Ram)), None)
+        now = source.ended_ns if source.ended_ns is not None else self._clock.now()
+        stopped = source.switchover.stop_told_ns is not None
+        expected = source.remaining / source.measured if source.measured and not stopped else None
+        return MigrationInfo(
+            status=control.status,
+            parameters=control.parameters,
+            error=control.error,
+            setup_s=_seconds(source.setup_began_ns, source.active_ns),
+            total_s=_seconds(source.setup_began_ns, now),
+            downtime_s=_seconds(source.switchover.stop_told_ns, source.switchover.downtime_end_ns),
+            expected_downtime_s=expected,
+            remaining=source.remaining,
+            bandwidth=source.measured,
+            ram=None if ram is None else RamInfo(ram.size, ram.sent, ram.pending(), source.exact_queries),
+            vfio_transferred=sum(each.transferred for each in migratables if isinstance(each, VFIOMigration)),
+        )
 
     def wait(self, timeout: float | None = None) -> MigrationReport:
         """

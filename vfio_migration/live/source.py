@@ -30,7 +30,8 @@ class Source:
       stays stopped, and says so. With `takeover="qemu"` it asks nobody, as QEMU does.
     - Nothing is known of the destination but what it says over the connection.
 
-    Lives in a thread of its own; what it found out is read after that thread has ended.
+    Lives in a thread of its own; what it found out is read after that thread has ended. The counters and times are written
+    by that thread alone, and read by others for `Migration.info()`, where an old one does no harm.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Source:
         self._writer = StreamWriter(channel, self.wire, eager=eager or self.wire.limited)
         self.switchover = Switchover(machine, self._writer, control, pause=pause)
         self._ready = False
-        self._exact_queries = 1  # QEMU's first is made in the set-up
+        self.exact_queries = 1  # QEMU's first is made in the set-up
         self.precopy_rounds = 0
         self.remaining = 0  # bytes, at the last look
         self.measured: float | None = None  # bytes per second
@@ -145,8 +146,8 @@ class Source:
     def _fits(self, threshold: float) -> bool:
         """Ask exactly, and then whether the destination can receive; while that is awaited, more may become dirty."""
         machine = self._machine
-        self._exact_queries += 1
-        machine.announce("MIGRATION_PASS", **{"pass": self._exact_queries})
+        self.exact_queries += 1
+        machine.announce("MIGRATION_PASS", **{"pass": self.exact_queries})
         exact = sum(getattr(each, "pending_exact", each.pending)() for each in machine.migratables)
         if (exact if self.wire.limited else self._pending()) > threshold:
             return False

@@ -227,3 +227,26 @@ def test_b8_a_qemu_source_with_a_return_path_hears_of_a_destination_that_cannot_
     report = pair.migrate(takeover="qemu", parameters=MigrationParameters(return_path=True))
     assert report.status is MigrationStatus.FAILED
     assert report.source_state is RunState.RUNNING
+
+
+def test_info_says_how_a_migration_stands() -> None:
+    pair = pair_with(1000 * MB, 50e6)
+    pair.add_device("vf0", state_size=5 * MB, precopy_size=MB, precopy_dirty=(), contents="sizes")
+    with pair.clock.taking_part():
+        migration = Migration(pair.source.machine, pair.destination.machine, link=Link(1e9))
+        assert migration.info().status is MigrationStatus.NONE
+        migration.start()
+        pair.clock.sleep(0.25)
+        info = migration.info()
+        assert (info.status, info.bandwidth) == (MigrationStatus.ACTIVE, 1e9)
+        assert info.ram is not None
+        assert (info.ram.total, info.ram.transferred, info.ram.remaining) == (1000 * MB, 200 * MB, 800 * MB)
+        assert info.expected_downtime_s == about(0.801)
+        assert info.downtime_s is None
+        report = migration.wait()
+        info = migration.info()
+    assert info.status is MigrationStatus.COMPLETED
+    assert info.downtime_s == report.downtime_s
+    assert info.total_s == report.total_s
+    assert info.vfio_transferred == 6 * MB
+    assert info.expected_downtime_s is None
