@@ -34,7 +34,15 @@ from vfio_migration.errors import (
     VFIOMigrationError,
     WrongStatusError,
 )
-from vfio_migration.live import Migration, MigrationReport, MigrationStatus, migrate
+from vfio_migration.live import (
+    Link,
+    Migration,
+    MigrationParameters,
+    MigrationReport,
+    MigrationStatus,
+    Phases,
+    migrate,
+)
 from vfio_migration.registered import VFIOMigration
 
 __all__ = [
@@ -47,16 +55,19 @@ __all__ = [
     "DeviceFailedError",
     "DeviceLostError",
     "DeviceState",
+    "Link",
     "LogImportError",
     "Migration",
     "MigrationCancelledError",
     "MigrationFailedError",
     "MigrationFlags",
+    "MigrationParameters",
     "MigrationRefusedError",
     "MigrationReport",
     "MigrationStatus",
     "MockDevice",
     "NotArrivedError",
+    "Phases",
     "ScenarioError",
     "StreamError",
     "TakeoverUnknownError",

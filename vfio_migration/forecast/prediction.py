@@ -22,12 +22,12 @@ from vfio_migration.forecast.what_if import (
     part_of,
     toggled,
 )
+from vfio_migration.live import Phases
 from vfio_migration.plan import (
     NO_PHASES,
     PLAIN,
     Bounds,
     DepthPlan,
-    Phases,
     PlannedDevice,
     PlannedHandler,
     plan_switchover,

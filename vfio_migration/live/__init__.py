@@ -2,13 +2,17 @@
 
 from vfio_migration.live.going_back import reachable
 from vfio_migration.live.migration import Migration, migrate
+from vfio_migration.live.parameters import Link, MigrationParameters, Phases
 from vfio_migration.live.report import MigrationReport
 from vfio_migration.live.status import MigrationStatus
 
 __all__ = [
+    "Link",
     "Migration",
+    "MigrationParameters",
     "MigrationReport",
     "MigrationStatus",
+    "Phases",
     "migrate",
     "reachable",
 ]

@@ -1,7 +1,7 @@
 """What a switchover takes, worked out and not tried."""
 
-from vfio_migration.plan.phases import NO_PHASES, Phases
 from vfio_migration.plan.switchover import (
+    NO_PHASES,
     PLAIN,
     Bounds,
     DepthPlan,
@@ -16,7 +16,6 @@ __all__ = [
     "PLAIN",
     "Bounds",
     "DepthPlan",
-    "Phases",
     "PlannedDevice",
     "PlannedHandler",
     "SwitchoverPlan",

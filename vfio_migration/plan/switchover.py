@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vfio_migration.device import DeviceState, MigrationFlags, transition_path
-from vfio_migration.plan.phases import NO_PHASES, Phases
+from vfio_migration.live import Phases
 from vmstate import PassKind
 
 _S = DeviceState
+NO_PHASES = Phases()
 # The depth of handlers with a plain priority: one of their own, before all devices.
 PLAIN = -1
 

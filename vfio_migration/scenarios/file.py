@@ -20,7 +20,8 @@ from vfio_migration.changes import Watchdog
 from vfio_migration.device import DeviceState, MigrationFlags, MockDevice, is_arc
 from vfio_migration.errors import ScenarioError
 from vfio_migration.inputs import read_input, reason
-from vfio_migration.plan import PLAIN, Phases
+from vfio_migration.live import Phases
+from vfio_migration.plan import PLAIN
 from vfio_migration.scenarios.entries import (
     FaultEntry,
     HandlerEntry,

@@ -9,7 +9,8 @@ import msgspec
 
 from vfio_migration.changes import Watchdog
 from vfio_migration.device import DeviceState, MigrationFlags, MockDevice, VFIODevice
-from vfio_migration.plan import Phases, PlannedDevice, PlannedHandler, SwitchoverPlan, plan_switchover
+from vfio_migration.live import Phases
+from vfio_migration.plan import PlannedDevice, PlannedHandler, SwitchoverPlan, plan_switchover
 from vfio_migration.registered import VFIOMigration
 from vfio_migration.scenarios.entries import TreeDevice, VFIOEntry
 from vfio_migration.scenarios.phase_waits import add_phases
