@@ -10,7 +10,15 @@ import msgspec
 from vfio_migration.changes import Watchdog
 from vfio_migration.device import DeviceState, MigrationFlags, MockDevice, VFIODevice
 from vfio_migration.live import Phases
-from vfio_migration.plan import PlannedDevice, PlannedHandler, SwitchoverPlan, plan_switchover
+from vfio_migration.plan import (
+    MigrationPlan,
+    PlannedDevice,
+    PlannedHandler,
+    PlannedState,
+    Surroundings,
+    plan_migration,
+    plan_switchover,
+)
 from vfio_migration.registered import VFIOMigration
 from vfio_migration.scenarios.entries import TreeDevice, VFIOEntry
 from vfio_migration.scenarios.phase_waits import add_phases
@@ -56,6 +64,14 @@ class DeviceSpec:
     def transfer_s(self) -> float:
         """How long reading the state takes that pre-copy leaves."""
         return 0.0 if self.entry.rate is None else self.entry.state_size / self.entry.rate
+
+    @property
+    def planned_state(self) -> PlannedState:
+        """Its state as a plan takes it."""
+        entry = self.entry
+        return PlannedState(
+            entry.state_size, entry.rate, entry.precopy_size, entry.precopy_dirty, entry.write_rate, entry.config_load
+        )
 
     def changed(self, **entry: Any) -> "DeviceSpec":
         """Give the device with other values that need no check."""
@@ -159,11 +175,15 @@ class Scenario:
     watchdog: Watchdog = field(default_factory=Watchdog)
     faults: tuple[FaultSpec, ...] = ()
     phases: Phases = field(default_factory=Phases)
+    surroundings: Surroundings = field(default_factory=Surroundings)
     notes: tuple[str, ...] = ()  # what of its files was passed over
 
-    def plan(self) -> SwitchoverPlan:
-        """Plan its switchover."""
-        return plan_switchover(self.planned_devices(), self.planned_handlers(), self.phases)
+    def plan(self) -> MigrationPlan:
+        """Plan its migration."""
+        devices = self.planned_devices()
+        return plan_migration(
+            plan_switchover(devices, self.planned_handlers(), self.phases), devices, self.surroundings
+        )
 
     def planned_devices(self) -> list[PlannedDevice]:
         """Give its VFIO devices as a plan takes them."""
@@ -175,6 +195,7 @@ class Scenario:
                 lambda current, target, latency=spec.latency: latency.get((current, target), 0.0),  # type: ignore[misc]
                 spec.transfer_s,
                 spec.entry.parallel,
+                spec.planned_state,
             )
             for spec in self.devices
         ]

@@ -114,7 +114,7 @@ class Result:
     def efficiency(self) -> float | None:
         """What the mechanism could reach over the parallel switchover as measured."""
         parallel = self._switchover("parallel")
-        return self.bounds.mechanism_s / parallel if parallel else None
+        return self.bounds.mechanism_s / parallel if parallel and math.isfinite(self.bounds.mechanism_s) else None
 
     def as_json(self) -> dict[str, Any]:
         """Give what `run --json` writes; times in seconds, medians over the runs."""
@@ -128,7 +128,7 @@ class Result:
                 }
                 for name, mode in self.modes.items()
             },
-            "bounds": asdict(self.bounds),
+            "bounds": {key: value if math.isfinite(value) else None for key, value in asdict(self.bounds).items()},
             "speedup": self.speedup,
             "efficiency": self.efficiency,
         }

@@ -373,7 +373,7 @@ def test_json_holds_the_bounds_as_run_does_and_more() -> None:
     assert value["bounds"] == json.loads(ran.stdout)["bounds"]
     assert set(value) == {
         "scenario", "bounds", "switchover_s", "source_stop_s", "transfer_s", "destination_start_s", "stages", "devices",
-        "changes", "notes",
+        "changes", "notes", "blackout_s", "blackout", "precopy", "never",
     }  # fmt: skip
     assert value["switchover_s"] == value["bounds"]["mechanism_s"]
     assert [each["rank"] for each in value["changes"]] == list(range(1, len(value["changes"]) + 1))
@@ -413,7 +413,7 @@ def test_all_shows_more_than_the_first_ten() -> None:
     [
         (["no-such"], "no-such: cannot be read"),
         (["vfs", "--json", "/no/such/folder/out.json"], "cannot be written (No such file"),
-        (["vfs", "--set", "vf0.parallel=1"], "expected `bool`"),
+        (["vfs", "--set", "vf0.parallel=1"], "expected true or false"),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_exit_status_2(arguments: list[str], words: str) -> None:
