@@ -6,7 +6,7 @@ from rich.text import Text
 
 from vfio_migration.drawing.terminal import add_bounds, plain
 from vfio_migration.drawing.vocabulary import part_label
-from vfio_migration.forecast import DeviceShare, Prediction, Stage
+from vfio_migration.forecast import DeviceShare, Precopy, Prediction, Stage
 from vfio_migration.scenarios import PARTS
 from vfio_migration.wording import listed, ms, signed_ms
 
@@ -52,14 +52,7 @@ def _print_bounds(console: Console, prediction: Prediction) -> None:
 
 def _print_blackout(console: Console, prediction: Prediction) -> None:
     """Print pre-copy and the parts of the blackout, where there is more to say than passes and states."""
-    precopy = prediction.precopy
-    if precopy.bandwidth is not None:
-        before = f"pre-copy: {ms(precopy.seconds)}, {precopy.iterations:,} iterations, up to pass {precopy.passes:,}"
-        console.print(plain(console, f"{before}, at {precopy.bandwidth:,.0f} bytes per second"))
-        if precopy.ram_left is not None:
-            left = f"memory left for the blackout: {precopy.ram_left:,} bytes, {ms(precopy.ram_left_s)}"
-            console.print(plain(console, left))
-        console.print()
+    _print_precopy(console, prediction.precopy)
     parts = [each for each in prediction.blackout if each.seconds > 0]
     if all(each.what in _PLAIN_PARTS for each in parts):
         return
@@ -67,6 +60,21 @@ def _print_blackout(console: Console, prediction: Prediction) -> None:
     table.columns[0].header, table.columns[1].header = "part", "what"
     for each in parts:
         table.add_row(part_label(each.part).strip(), each.what, ms(each.seconds, unit=""))
+    console.print(table)
+    console.print()
+
+
+def _print_precopy(console: Console, precopy: Precopy) -> None:
+    """Print what comes before the switchover, where a bandwidth was measured in it."""
+    if precopy.bandwidth is None:
+        return
+    table = Table(
+        title="before the switchover", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0)
+    )
+    table.add_row("pre-copy", f"{ms(precopy.seconds)}, {precopy.iterations:,} iterations, pass {precopy.passes:,}")
+    table.add_row("bandwidth reached", f"{precopy.bandwidth:,.0f} bytes/s")
+    if precopy.ram_left is not None:
+        table.add_row("memory left", f"{precopy.ram_left:,} bytes, {ms(precopy.ram_left_s)}")
     console.print(table)
     console.print()
 

@@ -7,6 +7,7 @@ what has to be, in which order, and what may happen at the same time.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 from vfio_migration.device import DeviceState, MigrationFlags, transition_path
 from vfio_migration.live import Phases
@@ -83,38 +84,43 @@ class DepthPlan:
         """All of it one after another."""
         return sum(step.seconds for step in (*self.threads, *self.handlers))
 
-    @property
+    @cached_property
     def handlers_s(self) -> float:
         """The ordinary handlers, which are always one after another."""
         return sum(step.seconds for step in self.handlers)
 
-    @property
+    @cached_property
     def mechanism_s(self) -> float:
         """The longest thread or all handlers, whichever is longer, and what launching and joining take the walk."""
         if not (self.launch_s or self.join_s):
             return max([self.handlers_s, *(step.seconds for step in self.threads)])
-        return self.walked_s([step.seconds for step in self.threads if step.arcs], self.handlers_s)
+        return self._walked_s()
 
     def slack_s(self, step: Step) -> float:
         """Give by how much one of the threads could be slower at no cost."""
-        launched = [each for each in self.threads if each.arcs]
-        place = launched.index(step) if step in launched else 0
-        around_s = (place + 1) * self.launch_s + (len(launched) - place) * self.join_s if launched else 0.0
+        launched = len(self._places)
+        place = self._places.get(step.name, 0)
+        around_s = (place + 1) * self.launch_s + (launched - place) * self.join_s if launched else 0.0
         return self.mechanism_s - step.seconds - around_s
 
     def in_turn_slack_s(self) -> float:
         """Give by how much what comes in turn could be slower at no cost."""
-        launched = sum(1 for each in self.threads if each.arcs)
-        return self.mechanism_s - self.handlers_s - launched * (self.launch_s + self.join_s)
+        return self.mechanism_s - self.handlers_s - len(self._places) * (self.launch_s + self.join_s)
 
-    def walked_s(self, threads: Sequence[float], handlers_s: float) -> float:
-        """Give how long the walk is here if threads that take so long are launched in this order."""
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Which thread is launched when, counted from 0."""
+        return {step.name: place for place, step in enumerate(each for each in self.threads if each.arcs)}
+
+    def _walked_s(self) -> float:
+        """Give how long the walk is here: it launches, calls, joins."""
         now = 0.0
         ends = []
-        for seconds in threads:
-            now += self.launch_s
-            ends.append(now + seconds)
-        now += handlers_s
+        for step in self.threads:
+            if step.arcs:
+                now += self.launch_s
+                ends.append(now + step.seconds)
+        now += self.handlers_s
         for end in ends:
             now = max(now, end) + self.join_s
         return now
@@ -233,6 +239,7 @@ def plan_switchover(
 _Arcs = tuple[tuple[DeviceState, DeviceState], ...]
 
 
+@cache
 def _way(flags: MigrationFlags) -> dict[object, _Arcs]:
     """Follow one device through the switchover: the arcs of each pass and of the transfer."""
     p2p = MigrationFlags.P2P in flags
