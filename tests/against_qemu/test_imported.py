@@ -44,6 +44,15 @@ def test_the_forecast_of_a_parallel_log_is_what_its_switchover_took(name: str) -
     assert sum("is of parallel changes" in note for note in log.notes) == 2
 
 
+def test_without_a_tree_the_depths_of_a_parallel_log_are_told_by_its_stages() -> None:
+    stem = PARALLEL["parallel-virtio"]
+    with_tree, without = imported(stem), import_logs(f"{stem}-src.log", f"{stem}-dst.log")
+    assert {spec.id: spec.depth for spec in without.scenario.devices} == {
+        spec.id: spec.depth for spec in with_tree.scenario.devices
+    }
+    assert any("told by which devices changed together" in note for note in without.notes)
+
+
 @pytest.mark.parametrize("stem", [*SERIAL.values(), *PARALLEL.values()], ids=lambda stem: stem.name)
 def test_there_is_no_untrue_note(stem: Path) -> None:
     log = imported(stem)

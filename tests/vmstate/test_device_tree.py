@@ -95,7 +95,7 @@ def test_d2_anything_else_is_refused(depth: int, adjust: int, word: str) -> None
         device_priority(depth, adjust)
 
 
-@settings(deadline=None, derandomize=True, database=None)
+@settings(derandomize=True, database=None)
 @given(depths, adjusts, depths, adjusts)
 def test_d2_priorities_are_ordered_by_depth_first_and_adjustment_second(
     depth: int, adjust: int, other_depth: int, other_adjust: int

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from suite.handlers import (
     SpyClock,
@@ -619,7 +619,6 @@ def test_e7_changes_in_a_pass_are_searched_for(entries_that_count: HandlerList) 
     assert 0 < CountingKey.comparisons <= 2 * 32 * (math.log2(4096) + 4)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans())))
 def test_e2_whatever_came_and_went_the_order_is_that_of_sorting(steps: list[tuple[int, bool]]) -> None:
     entries, present = HandlerList(), list[HandlerEntry]()

@@ -97,10 +97,14 @@ def arrival_of(
         if len(statuses) == len(outgoing.statuses["source"]) and same is not None and same.completed:
             taken, which = same, "the one in the same place as the source's"
         findings.note(f"{name} holds {len(statuses)} migrations into the machine; {which} is taken, {taken.number}")
+    return _arrived(taken)
+
+
+def _arrived(taken: LoggedMigration) -> Arrival:
     start = taken.start()
     if start is None:
         raise LogImportError(
-            f"{name}, line {taken.last_line}: the destination's machine was never started: "
+            f"{taken.log}, line {taken.last_line}: the destination's machine was never started: "
             f"expected `vm_state_notify running 1` (switch it on: {SWITCHES})"
         )
     return Arrival(taken, start)

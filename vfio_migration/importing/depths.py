@@ -6,11 +6,40 @@ from pathlib import Path
 from vfio_migration.errors import LogImportError
 from vfio_migration.importing.attempts import LoggedMigration
 from vfio_migration.importing.findings import UNKNOWN_DEPTH, Findings
+from vfio_migration.importing.logged_changes import Interval, together
 from vfio_migration.inputs import read_input, reason
 from vfio_migration.wording import in_order, listed
 from vmstate import QtreeError, depth_of_priority, parse_qtree
 
 _MOST = 20
+
+
+def find_stages(findings: Findings, stop: Sequence[Interval]) -> None:
+    """
+    Tell depths apart by the changes of a source that stops, if nothing else has: what changes together is at one depth.
+
+    At the stop all of a depth are done before the next begin, the deepest first. A log of changes in turn says nothing.
+    """
+    if not findings.depths_unknown:
+        return
+    depth_of: dict[str, int] = {}
+    for prepares in (True, False):
+        stages = together([each for each in stop if each.prepares == prepares])
+        if findings.overlapping and any(len(stage) > 1 for stage in stages):
+            for number, stage in enumerate(reversed(stages)):
+                depth_of |= {each.device: UNKNOWN_DEPTH + number for each in stage}
+    for device in findings.devices.values():
+        device.depth = depth_of.get(device.name, device.depth)
+    if len(set(depth_of.values())) > 1:
+        findings.note(
+            "without a device tree (--qtree), depths are told by which devices changed together: how many there are, "
+            "and in which order"
+        )
+    else:
+        findings.note(
+            "without a device tree (--qtree), depths are unknown: all devices are at one depth, where parallel changes "
+            "gain most"
+        )
 
 
 def find_depths(
@@ -38,11 +67,7 @@ def find_depths(
         return
     for device in findings.devices.values():
         device.depth = known.get(device.name, UNKNOWN_DEPTH)
-    if any(name not in known for name in findings.devices):
-        findings.note(
-            "without a device tree (--qtree), depths are unknown: all devices are at one depth, "
-            "where parallel changes gain most"
-        )
+    findings.depths_unknown = any(name not in known for name in findings.devices)
 
 
 def _take_places(findings: Findings, qtree: str | Path, log: str) -> None:

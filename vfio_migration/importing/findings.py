@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from vfio_migration.device import DeviceState, MigrationFlags
 
+_MOST_OF_A_KIND = 8  # notes that differ in lines and devices only
 UNKNOWN_DEPTH = 2  # that of a device on pcie.0
 
 Arc = tuple[DeviceState, DeviceState]
@@ -49,6 +50,8 @@ class Findings:
     phases: dict[str, int] = field(default_factory=dict)  # nanoseconds, by the scenario's keys
     notes: list[str] = field(default_factory=list)
     overlapping: bool = False  # whether devices changed at the same time
+    _counts: dict[str, int] = field(default_factory=dict)
+    depths_unknown: bool = False  # whether nothing has said yet how deep devices are
 
     def add_handler(self, name: str, depth: int, priority: int | None, key: str, ns: int) -> None:
         """Have a handler take so much longer in one of its callbacks."""
@@ -61,7 +64,16 @@ class Findings:
         if ns > 0:
             self.phases[name] = self.phases.get(name, 0) + ns
 
-    def note(self, note: str) -> None:
-        """Say something once."""
+    def note(self, note: str, kind: str = "") -> None:
+        """Say something once; of a kind of which there may be one for each line, a few and how many more."""
+        if kind:
+            count = self._counts[kind] = self._counts.get(kind, 0) + 1
+            if count > _MOST_OF_A_KIND:
+                return
         if note not in self.notes:
             self.notes.append(note)
+
+    def all_notes(self) -> tuple[str, ...]:
+        """Give the notes, and how many of a kind were left out."""
+        left = {kind: count - _MOST_OF_A_KIND for kind, count in self._counts.items()}
+        return (*self.notes, *(f"{count:,} more: {kind}" for kind, count in left.items() if count > 0))

@@ -57,7 +57,9 @@ class LoggedChanges:
         first, last = window.begin.line, window.end.line
         for line, what in self.wrong:
             if first <= line <= last:
-                findings.note(f"{log}, line {line}: {what}")
+                findings.note(
+                    f"{log}, line {line}: {what}", f"changes in {log} of which a line is missing or that failed"
+                )
         return [each for each in self.found if first <= each.last_line <= last and each.device in findings.devices]
 
 
@@ -84,6 +86,20 @@ def note_overlap(findings: Findings, migration: LoggedMigration, found: Sequence
             return
         if longest is None or each.end_ns > longest.end_ns:
             longest = each
+
+
+def together(found: Iterable[Interval]) -> list[list[Interval]]:
+    """Put changes together that follow one another without a moment in which none goes on."""
+    stages: list[list[Interval]] = []
+    until_ns = 0
+    for each in sorted(found, key=lambda each: (each.start_ns, each.end_ns)):
+        if stages and each.start_ns < until_ns:
+            stages[-1].append(each)
+            until_ns = max(until_ns, each.end_ns)
+        else:
+            stages.append([each])
+            until_ns = each.end_ns
+    return stages
 
 
 def names_in(events: Iterable[LogEvent], begin: int) -> list[str]:

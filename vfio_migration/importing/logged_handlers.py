@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from vfio_migration.importing.attempts import Window
 from vfio_migration.importing.findings import Findings
 from vfio_migration.importing.log_reader import LogEvent
-from vfio_migration.importing.logged_changes import Interval
+from vfio_migration.importing.logged_changes import Interval, together
 from vfio_migration.plan import PLAIN
 from vfio_migration.wording import ms
 from vmstate import depth_of_priority
@@ -79,15 +79,10 @@ def _gaps(findings: Findings, window: Window, found: Sequence[Interval], *, runn
 def _launches(findings: Findings, ordered: Sequence[Interval], side: str, *, running: bool) -> None:
     """Take by how much devices that change together take longer than the slowest of them: they begin in turn."""
     beyond: dict[bool, int] = {}
-    together: list[Interval] = []
-    for each in [*ordered, None]:
-        if together and (each is None or each.start_ns >= max(one.end_ns for one in together)):
-            whole = max(one.end_ns for one in together) - together[0].start_ns
-            prepares = together[0].prepares
-            beyond[prepares] = beyond.get(prepares, 0) + whole - max(one.ns for one in together)
-            together = []
-        if each is not None:
-            together.append(each)
+    for stage in together(ordered):
+        whole = max(each.end_ns for each in stage) - stage[0].start_ns
+        prepares = stage[0].prepares
+        beyond[prepares] = beyond.get(prepares, 0) + whole - max(each.ns for each in stage)
     for prepares, ns in beyond.items():
         findings.add_handler("launch and join", PLAIN, 0, _key(running=running, prepares=prepares), ns)
     if any(beyond.values()):

@@ -13,7 +13,7 @@ from vfio_migration.errors import LogImportError, ScenarioError
 from vfio_migration.importing.around_the_passes import find_phases
 from vfio_migration.importing.attempts import LoggedMigration, LoggedMigrations, Window
 from vfio_migration.importing.choice import Arrival, arrival_of, chosen_migration
-from vfio_migration.importing.depths import find_depths
+from vfio_migration.importing.depths import find_depths, find_stages
 from vfio_migration.importing.findings import Findings
 from vfio_migration.importing.log_reader import TOLERANCE_NS, QemuLog, read_log
 from vfio_migration.importing.logged_changes import Interval, LoggedChanges, find_changes, note_overlap
@@ -100,7 +100,7 @@ def _imported(
         scenario = parse_scenario(text, Path(f"{Path(source.name).stem}.toml"))
     except ScenarioError as error:
         raise LogImportError(f"{source.name}: what it says makes no scenario: {error}") from error
-    return ImportedScenario(text, scenario, tuple(findings.notes), tuple(report))
+    return ImportedScenario(text, scenario, findings.all_notes(), tuple(report))
 
 
 def _found_in(findings: Findings, log: QemuLog, report: list[str], number: int | None) -> LoggedMigrations:
@@ -133,6 +133,7 @@ def _source_side(findings: Findings, migration: LoggedMigration, stop: Window) -
         else:
             _note_odd(findings, migration, each)
     note_overlap(findings, migration, found)
+    find_stages(findings, found)
     find_handlers(findings, stop, found, running=False)
     _around(findings, changes, stop)
     try:
@@ -195,5 +196,6 @@ def _destination_side(findings: Findings, arrival: Arrival, names: Mapping[str, 
 def _note_odd(findings: Findings, migration: LoggedMigration, each: Interval) -> None:
     findings.note(
         f"{migration.log}, line {each.line}: {each.device!r} goes to {each.target.name}, which a switchover of "
-        f"such a device does not ask for here: {ms(each.ns / 1e9, digits=3)} are left out"
+        f"such a device does not ask for here: {ms(each.ns / 1e9, digits=3)} are left out",
+        f"changes in {migration.log} that a switchover does not ask for",
     )

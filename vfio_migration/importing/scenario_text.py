@@ -20,7 +20,7 @@ def scenario_text(findings: Findings, migration: LoggedMigration, destination: s
     comments = [
         f"Imported from {migration.log!r}{also}: migration {migration.number} ({migration.status}).",
         "Sizes are chosen so that with the rates they give the times that were logged.",
-        *(f"- {note}" for note in findings.notes),
+        *(f"- {note}" for note in findings.all_notes()),
     ]
     header = "".join(f"# {_printable(comment)}\n" for comment in comments)
     return header + "\n" + tomli_w.dumps(_data(findings, migration))

@@ -70,7 +70,10 @@ def _saved(findings: Findings, migration: LoggedMigration, window: Window) -> _S
             saved[name] = (before, event.time_ns)
             before = event.time_ns
     for name in begun.keys() - saved.keys():
-        findings.note(f"saving {name!r} has no end in {migration.log} (begun in line {begun[name][1]})")
+        findings.note(
+            f"saving {name!r} has no end in {migration.log} (begun in line {begun[name][1]})",
+            "devices whose saving has no end",
+        )
     if saved and not starts:
         findings.note(
             f"{migration.log} says only when a device was saved, not since when: each is taken to begin when the one "

@@ -5,6 +5,7 @@ The format is described in docs/scenarios.md; the bundled ones are in `bundled`.
 """
 
 import math
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -92,8 +93,9 @@ def scenario_from_data(data: Mapping[str, Any], path: Path) -> Scenario:
 
 
 _SHOWN = 20  # names in an error
+_WILD = re.compile(r"[*?[]")
 _LONGEST_S = 1e9  # thirty years: what is longer is a mistake, and no lock can wait for much more
-_LARGEST = 2**63 - 1  # bytes, as the stream counts them
+_LARGEST = 2**42  # bytes, 4 TiB: more than any device has, and a minute of a run in virtual time
 _DEEPEST = 1000  # to which a device may be moved: deeper than any machine's tree
 
 
@@ -103,26 +105,9 @@ class _BadValueError(ValueError):
 
 def _resolve(file: ScenarioFile, path: Path) -> Scenario:
     source = _tree_source(file.tree, path)
-    try:
-        tree = source.build()
-    except QtreeError as error:
-        raise _BadValueError(f"tree.qtree: {error}") from error
-    except DeviceTreeError as error:
-        raise _BadValueError(f"tree.devices: {error}") from error
-    except KeyError as error:
-        raise _BadValueError(str(error.args[0])) from error
+    tree = _built(source)
     places = {id(device): place for place, device in enumerate(tree)}
-    devices: dict[str, DeviceSpec] = {}
-    for number, group in enumerate(file.vfio):
-        for device in _matches(tree, f"vfio[{number}].devices", group.devices):
-            name = _name(device)
-            if name in devices:
-                raise _BadValueError(f"vfio[{number}].devices: device {name!r} is in an earlier [[vfio]] already")
-            seed = group.seed + len(devices)
-            devices[name] = _device_spec(f"vfio[{number}]", group, name, places[id(device)], device.depth, seed)
-    if not devices:
-        raise _BadValueError("vfio: expected at least one device")
-    _check_p2p(devices.values())
+    devices = _device_specs(file.vfio, tree, places)
     handlers = [
         spec
         for number, handler in enumerate(file.handlers)
@@ -151,6 +136,36 @@ def _resolve(file: ScenarioFile, path: Path) -> Scenario:
         surroundings,
         tuple(f"tree.qtree: {note}" for note in tree.notes),
     )
+
+
+def _built(source: TreeSource) -> DeviceTree:
+    try:
+        return source.build()
+    except QtreeError as error:
+        raise _BadValueError(f"tree.qtree: {error}") from error
+    except DeviceTreeError as error:
+        raise _BadValueError(f"tree.devices: {error}") from error
+    except KeyError as error:
+        raise _BadValueError(str(error.args[0])) from error
+
+
+def _device_specs(groups: Sequence[VFIOEntry], tree: DeviceTree, places: Mapping[int, int]) -> dict[str, DeviceSpec]:
+    """Give the VFIO devices of a file by what they are called."""
+    named: dict[str, list[Device]] = {}  # as many files have a [[vfio]] for each of thousands of devices
+    for device in filter(lambda device: device.name, tree):
+        named.setdefault(device.name, []).append(device)
+    devices: dict[str, DeviceSpec] = {}
+    for number, group in enumerate(groups):
+        for device in _matches(tree, f"vfio[{number}].devices", group.devices, named):
+            name = _name(device)
+            if name in devices:
+                raise _BadValueError(f"vfio[{number}].devices: device {name!r} is in an earlier [[vfio]] already")
+            seed = group.seed + len(devices)
+            devices[name] = _device_spec(f"vfio[{number}]", group, name, places[id(device)], device.depth, seed)
+    if not devices:
+        raise _BadValueError("vfio: expected at least one device")
+    _check_p2p(devices.values())
+    return devices
 
 
 def changed_device(spec: DeviceSpec, changes: Mapping[str, Any]) -> DeviceSpec:
@@ -263,8 +278,8 @@ def _tree_source(tree: TreeEntry, path: Path) -> TreeSource:
         ) from error
 
 
-def _matches(tree: DeviceTree, key: str, pattern: str) -> list[Device]:
-    found = tree.find(pattern)
+def _matches(tree: DeviceTree, key: str, pattern: str, named: Mapping[str, list[Device]] | None = None) -> list[Device]:
+    found = tree.find(pattern) if named is None or _WILD.search(pattern) else named.get(pattern) or tree.find(pattern)
     if not found:
         names = in_order({device.name for device in tree if device.name})
         raise _BadValueError(
@@ -292,7 +307,7 @@ def _device_spec(key: str, group: VFIOEntry, device: str, place: int, depth: int
     _check_seconds(f"{key}.config_load", group.config_load)
     for name, size in (("state_size", group.state_size), ("precopy_size", group.precopy_size)):
         if not 0 <= size <= _LARGEST:
-            raise _BadValueError(f"{key}.{name}: expected bytes, 0 or more and less than 2**63, got {size}")
+            raise _BadValueError(f"{key}.{name}: expected bytes, 0 or more and at most 4 TiB, got {size}")
     if any(not 0 <= size <= _LARGEST for size in group.precopy_dirty):
         raise _BadValueError(f"{key}.precopy_dirty: expected bytes, 0 or more, got {group.precopy_dirty}")
     sizes = (group.state_size, group.precopy_size, *group.precopy_dirty)

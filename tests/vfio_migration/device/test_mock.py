@@ -12,7 +12,7 @@ from vfio_migration import ALL_FLAGS, DeviceState, MigrationFlags, MockDevice, t
 from vmstate import RegistrationError, VirtualClock
 
 MS = 1_000_000
-HARDER = settings(deadline=None, max_examples=60)
+HARDER = settings(max_examples=60)
 
 
 def sizes(most: int) -> st.SearchStrategy[list[int]]:

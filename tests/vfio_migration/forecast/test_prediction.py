@@ -116,7 +116,6 @@ def plans(draw: st.DrawFn) -> tuple[list[PlannedDevice], list[PlannedHandler]]:
     return devices, handlers
 
 
-@settings(deadline=None)
 @given(plans())
 def test_every_gain_is_what_planning_again_gives(plan: tuple[list[PlannedDevice], list[PlannedHandler]]) -> None:
     devices, handlers = plan
@@ -129,7 +128,6 @@ def test_every_gain_is_what_planning_again_gives(plan: tuple[list[PlannedDevice]
         assert change.share == (pytest.approx(change.gain_s / now) if now else 0)
 
 
-@settings(deadline=None)
 @given(plans())
 def test_what_a_device_contributes_is_what_planning_again_gives(
     plan: tuple[list[PlannedDevice], list[PlannedHandler]],
@@ -146,7 +144,6 @@ def test_what_a_device_contributes_is_what_planning_again_gives(
         assert share.id in share.alike
 
 
-@settings(deadline=None)
 @given(plans())
 def test_being_faster_never_makes_it_longer_and_the_ranking_goes_down(
     plan: tuple[list[PlannedDevice], list[PlannedHandler]],
@@ -160,7 +157,6 @@ def test_being_faster_never_makes_it_longer_and_the_ranking_goes_down(
     assert bounds.ideal_s <= bounds.mechanism_s <= bounds.serial_s
 
 
-@settings(deadline=None)
 @given(plans())
 def test_the_stages_and_the_transfer_add_up_to_the_switchover(
     plan: tuple[list[PlannedDevice], list[PlannedHandler]],
@@ -174,7 +170,6 @@ def test_the_stages_and_the_transfer_add_up_to_the_switchover(
         assert bool(stage.slowest or stage.in_turn) == (stage.seconds > 0)
 
 
-@settings(deadline=None)
 @given(plans())
 def test_a_device_can_use_up_its_slack_at_no_cost_and_no_more_than_that(
     plan: tuple[list[PlannedDevice], list[PlannedHandler]],
@@ -198,7 +193,7 @@ def later(device: PlannedDevice, arc: tuple[DeviceState, DeviceState], more: flo
     return replace(device, arc_s=lambda a, b: device.arc_s(a, b) + (more if (a, b) == arc else 0))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(machines())
 def test_any_machine_takes_in_virtual_time_what_is_predicted_for_it_as_configured(scenario: Scenario) -> None:
     for configured in (scenario, scenario.serial()):

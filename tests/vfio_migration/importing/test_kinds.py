@@ -243,3 +243,21 @@ def test_many_migrations_are_told_of_in_few_lines(tmp_path: Path) -> None:
     log = import_logs(file)
     assert len(log.report) < 100
     assert max(len(note) for note in log.notes) < 1000
+
+
+def test_many_devices_make_no_long_report(tmp_path: Path) -> None:
+    names = [f"0000:{number:04x}:00.0" for number in range(5000)]
+    lines = [f"vfio_migration_set_state  ({name}) new state STOP_COPY, recover state ERROR" for name in names]
+    head = (LOGS / "ok-src.log").read_text(encoding="utf-8").splitlines()
+    text = "\n".join([*head[:5], *(f"7@1001.080003:{line}" for line in lines), *head[5:]])
+    log = imported(tmp_path, text)
+    assert len(log.notes) < 30
+    assert sum(map(len, log.notes)) < 10_000
+    tree = tmp_path / "tree.txt"
+    tree.write_text(
+        "bus: main-system-bus\n" + "".join(f'  dev: nic, id "nic{number}"\n' for number in range(10_000)),
+        encoding="utf-8",
+    )
+    with pytest.raises(LogImportError, match="is not in this tree") as caught:
+        import_logs(tmp_path / "src.log", qtree=tree)
+    assert len(str(caught.value)) < 1000

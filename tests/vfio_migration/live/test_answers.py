@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from suite.machines import make_pair
 
@@ -48,7 +48,6 @@ def altering(changes: dict[int, int]) -> tuple[socket.socket, socket.socket]:
 places = st.dictionaries(st.integers(0, 4 * ANSWER_SIZE), st.integers(1, 255), max_size=8)
 
 
-@settings(deadline=None)
 @given(places, st.booleans())
 def test_whatever_is_altered_on_the_way_back_one_side_runs(changes: dict[int, int], fails: bool) -> None:
     pair = make_pair(("vf0",))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from suite.machines import make_pair
 
@@ -93,7 +93,6 @@ def test_a_stream_cut_short_anywhere_is_refused() -> None:
     assert_refused(STREAM[:-1], "cut at the last byte")
 
 
-@settings(deadline=None)
 @given(st.integers(0, len(STREAM) - 1), st.integers(1, 255))
 def test_a_stream_with_any_byte_altered_is_refused(place: int, change: int) -> None:
     altered = bytearray(STREAM)
@@ -101,7 +100,6 @@ def test_a_stream_with_any_byte_altered_is_refused(place: int, change: int) -> N
     assert_refused(bytes(altered), f"byte {place}")
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_bytes_that_are_no_stream_are_refused(data: bytes) -> None:
     assert_refused(data, "random")
@@ -196,7 +194,6 @@ def test_anything_that_keeps_the_protocol_migrates_with_the_machine() -> None:
     assert blobs[0].last_event is MigrationEvent.DONE
 
 
-@settings(deadline=None)
 @given(st.sampled_from(list(RunState)), st.booleans())
 def test_the_run_state_travels_after_the_sections(state: RunState, was_suspended: bool) -> None:
     there, here = channel_pair(VirtualClock(), "test")

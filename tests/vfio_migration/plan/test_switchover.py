@@ -2,7 +2,7 @@ from collections.abc import Sequence
 from itertools import pairwise, product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from suite.machines import ARCS, BARE, FEATURES, NO_P2P, NO_PRECOPY, S
 
@@ -122,7 +122,6 @@ devices_at = st.builds(
 handlers_at = st.builds(PlannedHandler, st.just("h"), st.integers(PLAIN, 3), times, times, times, times)
 
 
-@settings(deadline=None)
 @given(st.lists(devices_at, max_size=6, unique_by=lambda each: each.id), st.lists(handlers_at, max_size=6))
 def test_ideal_is_at_most_mechanism_is_at_most_serial(
     devices: list[PlannedDevice], handlers: list[PlannedHandler]

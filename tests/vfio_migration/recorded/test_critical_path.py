@@ -97,7 +97,7 @@ names = st.sampled_from(["a", "b", "c"])
 moments = st.integers(0, 100)
 
 
-@settings(deadline=None, derandomize=True, database=None)
+@settings(derandomize=True, database=None)
 @given(
     st.lists(st.builds(lambda name, one, other: arc(name, min(one, other), max(one, other)), names, moments, moments))
 )

@@ -341,7 +341,7 @@ toml_like = st.lists(
 ).map("".join)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(toml_like)
 @example("[tree]\ndevices = [{ bus = 'main-system-bus', id = '['}]\n[[vfio]]\ndevices = '['")
 def test_no_text_whatever_raises_anything_but_a_scenario_error(text: str) -> None:
@@ -416,7 +416,7 @@ nearly = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.dictionaries(keys, values, max_size=5) | nearly)
 def test_no_data_whatever_raises_anything_but_a_scenario_error_and_what_loads_can_be_planned(
     data: dict[str, Any],

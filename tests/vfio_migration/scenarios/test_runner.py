@@ -69,7 +69,7 @@ def test_two_runs_in_virtual_time_have_the_same_timeline(name: str) -> None:
     assert run_once(scenario, VirtualClock()).timeline == run_once(scenario, VirtualClock()).timeline
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(machines())
 def test_any_machine_reaches_its_bounds_in_virtual_time(scenario: Scenario) -> None:
     result = run(scenario)
