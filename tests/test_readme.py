@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from vfio_migration import migrate
 from vfio_migration.cli.main import app
+from vfio_migration.forecast.prediction import predict
 from vfio_migration.scenarios.file import parse_scenario
+from vfio_migration.scenarios.overrides import override
 from vfio_migration.scenarios.runner import run_once
 from vmstate import VirtualClock
 
@@ -56,6 +58,7 @@ def real_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "traced-src.log").rename("source.log")
     (tmp_path / "traced-dst.log").rename("destination.log")
     shutil.copy(HOST_QTREE, tmp_path / "qtree.txt")
+    (tmp_path / "guest.toml").write_text(blocks(DOCUMENTS["blackout.md"], "toml")[0], encoding="utf-8")
     return tmp_path
 
 
@@ -64,6 +67,14 @@ def test_the_commands_run_one_after_another(document: str, real_logs: Path) -> N
     for command in COMMANDS[document]:
         output = [real_logs / words[1] for words in [command.split(" --output ")] if words[1:]]
         assert invoke(command) or all(file.read_text(encoding="utf-8") for file in output)
+
+
+def test_the_guest_that_writes_too_much_is_helped_by_what_the_page_sets() -> None:
+    guest = parse_scenario(blocks(DOCUMENTS["blackout.md"], "toml")[0], Path("guest.toml"))
+    assert predict(guest).never
+    for command in COMMANDS["blackout.md"]:
+        settings = [word for word in shlex.split(command)[3:] if word != "--set"]
+        assert not predict(override(guest, settings)).never
 
 
 def test_the_picture_is_what_the_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +102,7 @@ def test_the_benchmarks_that_are_named_exist() -> None:
 def test_the_scenarios_of_the_guide_can_be_used() -> None:
     texts = blocks(DOCUMENTS["scenarios.md"], "toml")
     *usual, failing = (parse_scenario(text, Path("guide.toml")) for text in texts)
-    assert [run_once(each, VirtualClock()).completed for each in usual] == [True, True]
+    assert [run_once(each, VirtualClock()).completed for each in usual] == [True, True, True]
     clock = VirtualClock()
     source, destination = failing.build("source", clock=clock), failing.build("there", clock=clock, destination=True)
     source.machine.start()

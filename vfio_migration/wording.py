@@ -1,5 +1,6 @@
 """Times, shares, names and arcs as people read and write them: the one place that words them, whatever shows them."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from enum import Enum
@@ -12,12 +13,16 @@ _State = TypeVar("_State", bound=Enum)
 
 
 def ms(seconds: float | None, unit: str = " ms", digits: int = 1) -> str:
-    """Write seconds as milliseconds, `-` for a time that was not reached."""
+    """Write seconds as milliseconds, `-` for a time that was not reached and `never` for one that never will be."""
+    if seconds == math.inf:
+        return "never"
     return "-" if seconds is None else f"{seconds * 1000:,.{digits}f}{unit}"
 
 
 def signed_ms(seconds: float) -> str:
-    """Write a difference in milliseconds, with its sign; no unit, for tables."""
+    """Write a difference in milliseconds, with its sign; no unit, for tables. `-`: one of the two is never reached."""
+    if not math.isfinite(seconds):
+        return "-"
     return f"{seconds * 1000:+,.1f}" if seconds else "0.0"
 
 

@@ -32,6 +32,9 @@ class StateChangeThread:
         launcher: Launcher,
         big_lock: BigLock,
         watchdog: Watchdog | None = None,
+        *,
+        launch_s: float = 0.0,
+        join_s: float = 0.0,
     ) -> None:
         self._device = device
         self._names = {kind: f"{name} {device}" for kind, name in NAMES.items()}
@@ -39,6 +42,8 @@ class StateChangeThread:
         self._launcher = launcher
         self._big_lock = big_lock
         self._watchdog = watchdog or Watchdog()
+        self._launch_s = launch_s
+        self._join_s = join_s
         self._launch: Launch | None = None
         self._state = RunState.RUNNING  # that the launch was told
 
@@ -52,6 +57,8 @@ class StateChangeThread:
         name = self._names[kind]
         if self._launch is not None:
             raise AssertionError(f"{name!r} launched while {self._launch.name!r} runs")
+        if self._launch_s:
+            self._big_lock.clock.sleep(self._launch_s)
         launch = Launch(name, self._big_lock, self._change.change, (kind, running, state))
         self._launch = launch
         self._state = state
@@ -90,6 +97,8 @@ class StateChangeThread:
         self._change.announce("vfio_join_begin", kind)
         try:
             self._wait(launch, kind)
+            if self._join_s:
+                self._big_lock.clock.sleep(self._join_s)
         finally:
             self._change.announce("vfio_join_end", kind)
 

@@ -6,12 +6,13 @@ from rich.text import Text
 
 from vfio_migration.drawing.terminal import add_bounds, plain
 from vfio_migration.drawing.vocabulary import part_label
-from vfio_migration.forecast import DeviceShare, Prediction, Stage
+from vfio_migration.forecast import DeviceShare, Precopy, Prediction, Stage
 from vfio_migration.scenarios import PARTS
 from vfio_migration.wording import listed, ms, signed_ms
 
 TOP = 10
 _WORDS = ("side", "pass", "the slowest", "device", "par.")
+_PLAIN_PARTS = ("prepare", "main", "device states")  # which other tables show
 _DEVICE_COLUMNS = ("device", "depth", "par.", "prep.", "stop", "sent", "prep.", "start", "without", "switched")
 
 
@@ -26,6 +27,7 @@ def print_prediction(
     _print_bounds(console, prediction)
     if stands is not None:
         _print_difference(console, prediction, stands)
+    _print_blackout(console, prediction)
     _print_stages(console, prediction)
     _print_devices(console, prediction)
     _print_changes(console, prediction, show_all=show_all)
@@ -42,6 +44,37 @@ def _print_bounds(console: Console, prediction: Prediction) -> None:
     for part in PARTS[1:]:
         table.add_row(part_label(part), ms(getattr(prediction, part)), "")
     add_bounds(table, prediction.bounds)
+    console.print(table)
+    if prediction.never:
+        console.print(plain(console, f"there never is a switchover: {prediction.never}", style="red"))
+    console.print()
+
+
+def _print_blackout(console: Console, prediction: Prediction) -> None:
+    """Print pre-copy and the parts of the blackout, where there is more to say than passes and states."""
+    _print_precopy(console, prediction.precopy)
+    parts = [each for each in prediction.blackout if each.seconds > 0]
+    if all(each.what in _PLAIN_PARTS for each in parts):
+        return
+    table = _titled(console, "what the blackout is made of", "side", "device", "ms")
+    table.columns[0].header, table.columns[1].header = "part", "what"
+    for each in parts:
+        table.add_row(part_label(each.part).strip(), each.what, ms(each.seconds, unit=""))
+    console.print(table)
+    console.print()
+
+
+def _print_precopy(console: Console, precopy: Precopy) -> None:
+    """Print what comes before the switchover, where a bandwidth was measured in it."""
+    if precopy.bandwidth is None:
+        return
+    table = Table(
+        title="before the switchover", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0)
+    )
+    table.add_row("pre-copy", f"{ms(precopy.seconds)}, {precopy.iterations:,} iterations, pass {precopy.passes:,}")
+    table.add_row("bandwidth reached", f"{precopy.bandwidth:,.0f} bytes/s")
+    if precopy.ram_left is not None:
+        table.add_row("memory left", f"{precopy.ram_left:,} bytes, {ms(precopy.ram_left_s)}")
     console.print(table)
     console.print()
 

@@ -7,36 +7,43 @@ Predicts a switchover without waiting for it: how long it takes, who makes it so
 Everything follows from the plan of the scenario (plan.py), which a run in virtual time keeps to exactly.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
 
+from vfio_migration.forecast.ledger import NS, Ledger, Placed, part_of
 from vfio_migration.forecast.what_if import (
     Change,
     Group,
-    Ledger,
-    changes,
     device_groups,
     handler_groups,
-    part_of,
+    machine_changes,
+    ranked,
     toggled,
 )
+from vfio_migration.forecast.whole_migration_changes import whole_migration_changes
+from vfio_migration.live import Phases
 from vfio_migration.plan import (
     NO_PHASES,
+    NO_SURROUNDINGS,
     PLAIN,
+    BlackoutPart,
     Bounds,
     DepthPlan,
-    Phases,
+    MigrationPlan,
     PlannedDevice,
     PlannedHandler,
+    Surroundings,
+    blackout_parts,
+    plan_migration,
     plan_switchover,
 )
 from vfio_migration.scenarios import Scenario
 from vfio_migration.wording import arc_name, in_order, listed
-from vmstate import PassKind
+from vmstate import NS_PER_SECOND, PassKind
 
-_NS = 9  # digits: the clocks count nanoseconds, what is below is rounding
 _Cells = Mapping[tuple[str, PassKind, int], DepthPlan]
 
 
@@ -94,13 +101,33 @@ class DeviceShare:
 
 
 @dataclass(frozen=True)
+class Precopy:
+    """
+    What comes before the switchover: seconds, bytes, bytes per second.
+
+    `setup_s` is the source's set-up, `seconds` the time from there until the switchover is decided, math.inf: never.
+    `passes` is the number of the last `MIGRATION_PASS`. So much memory is left for the blackout, `ram_left`, and takes
+    `ram_left_s` of it. `bandwidth` is what was measured, None before the first window has passed and without a link.
+    """
+
+    setup_s: float
+    seconds: float
+    passes: int
+    iterations: int
+    bandwidth: float | None
+    ram_left: int | None
+    ram_left_s: float | None
+
+
+@dataclass(frozen=True)
 class Prediction:
     """
-    What a scenario's switchover will be, in seconds.
+    What a scenario's switchover will be, in seconds; math.inf is never, and null in JSON.
 
     As the scenario is configured it takes `switchover_s`, which is `bounds.mechanism_s`: devices with parallel changes
     off count among the ordinary handlers. `changes` are ranked, what gains most first. `notes` says what the scenario
-    leaves open.
+    leaves open. `never` says why the switchover is never decided, and is empty if it is. `blackout` is what the
+    switchover is made of, in the order in which it passes.
     """
 
     scenario: str
@@ -111,6 +138,9 @@ class Prediction:
     stages: tuple[Stage, ...]
     devices: tuple[DeviceShare, ...]
     changes: tuple[Change, ...]
+    precopy: Precopy
+    blackout: tuple[BlackoutPart, ...] = ()
+    never: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -118,13 +148,19 @@ class Prediction:
         """What the switchover takes as configured."""
         return self.bounds.mechanism_s
 
+    @property
+    def blackout_s(self) -> float:
+        """How long nobody is served: the switchover, if the destination starts by itself."""
+        return self.switchover_s
+
     def as_json(self, stands: "Prediction | None" = None) -> dict[str, Any]:
         """Give what `predict --json` writes, with the difference to another prediction if there is one; in seconds."""
         difference = {} if stands is None else {"as_it_stands": _difference(self, stands)}
-        return difference | {
+        value = difference | {
             "scenario": self.scenario,
             "bounds": asdict(self.bounds),
             "switchover_s": self.switchover_s,
+            "blackout_s": self.blackout_s,
             "source_stop_s": self.source_stop_s,
             "transfer_s": self.transfer_s,
             "destination_start_s": self.destination_start_s,
@@ -133,30 +169,44 @@ class Prediction:
             "changes": [
                 {"rank": rank, "text": str(each), **asdict(each)} for rank, each in enumerate(self.changes, start=1)
             ],
+            "precopy": asdict(self.precopy),
+            "blackout": [asdict(each) for each in self.blackout],
+            "never": self.never or None,
             "notes": list(self.notes),
         }
+        json: dict[str, Any] = _with_nulls(value)
+        return json
 
 
 def predict(scenario: Scenario) -> Prediction:
     """Predict the switchover of a scenario, as it is configured, if nothing fails: its faults are left out."""
     prediction = predict_planned(
-        scenario.name, scenario.planned_devices(), scenario.planned_handlers(), scenario.phases
+        scenario.name,
+        scenario.planned_devices(),
+        scenario.planned_handlers(),
+        scenario.phases,
+        scenario.surroundings,
     )
     return replace(prediction, notes=_notes(scenario))
 
 
 def predict_planned(
-    name: str, devices: Sequence[PlannedDevice], handlers: Sequence[PlannedHandler], phases: Phases = NO_PHASES
+    name: str,
+    devices: Sequence[PlannedDevice],
+    handlers: Sequence[PlannedHandler],
+    phases: Phases = NO_PHASES,
+    surroundings: Surroundings = NO_SURROUNDINGS,
 ) -> Prediction:
-    """Predict the switchover of a machine with these VFIO devices and ordinary handlers."""
-    plan = plan_switchover(devices, handlers, phases)
-    groups = [*device_groups(devices), *handler_groups(handlers)]
-    ledger = Ledger(groups)
+    """Predict the switchover of a machine with these VFIO devices and ordinary handlers, in such surroundings."""
+    passes = plan_switchover(devices, handlers, phases)
+    plan = plan_migration(passes, devices, surroundings)
+    groups = [*device_groups(devices, sizes=plan.transfer is not None), *handler_groups(handlers)]
+    ledger = Ledger([Placed(each.part, each.places) for each in groups], plan)
     cells = {(each.side, each.kind, depth.depth): depth for each in plan.passes for depth in each.depths}
     shares: dict[str, DeviceShare] = {}
     for index, group in enumerate(groups):
         if isinstance(group.sample, PlannedDevice):
-            share = _share(group.sample, group, cells, ledger, index)
+            share = _share(group, group.sample, cells, ledger, index, plan)
             shares |= {each: replace(share, id=each) for each in group.names}
     return Prediction(
         name,
@@ -166,8 +216,40 @@ def predict_planned(
         plan.destination_start_s,
         tuple(_stage(each.side, each.kind, depth) for each in plan.passes for depth in each.depths),
         tuple(shares[each.id] for each in devices),
-        changes(groups, plan.bounds.mechanism_s),
+        _changes(groups, ledger, plan, devices),
+        _precopy(plan),
+        blackout_parts(plan),
+        plan.never,
     )
+
+
+def _changes(
+    groups: Sequence[Group], ledger: Ledger, plan: MigrationPlan, devices: Sequence[PlannedDevice]
+) -> tuple[Change, ...]:
+    """Rank all that could be changed; where there never is a switchover, only what brings one about gains anything."""
+    of_all = whole_migration_changes(plan, lambda around: plan_migration(plan.switchover, devices, around))
+    if plan.never:
+        return ranked(of_all)
+    return ranked([*machine_changes(groups, ledger, plan.bounds.mechanism_s), *of_all])
+
+
+def _precopy(plan: MigrationPlan) -> Precopy:
+    precopy = plan.precopy
+    setup_s = precopy.setup_ns / NS_PER_SECOND
+    if plan.never:
+        return Precopy(setup_s, math.inf, precopy.passes, precopy.iterations, precopy.measured, None, None)
+    ram_s = 0.0 if plan.transfer is None else plan.transfer.ram_ns / NS_PER_SECOND
+    seconds = (precopy.decided_ns - precopy.setup_ns) / NS_PER_SECOND
+    return Precopy(setup_s, seconds, precopy.passes, precopy.iterations, precopy.measured, precopy.ram_left, ram_s)
+
+
+def _with_nulls(value: Any) -> Any:
+    """Give it with null for what never comes: JSON has no infinity."""
+    if isinstance(value, dict):
+        return {key: _with_nulls(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_nulls(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _difference(prediction: Prediction, stands: Prediction) -> dict[str, Any]:
@@ -195,7 +277,16 @@ def _notes(scenario: Scenario) -> tuple[str, ...]:
     missing = (
         f"no latency is given for {arcs} of {listed(in_order(names))}: 0 stands for it" for arcs, names in alike.items()
     )
-    return (*scenario.notes, *missing)
+    return (*scenario.notes, *missing, *_not_planned(scenario))
+
+
+def _not_planned(scenario: Scenario) -> Iterator[str]:
+    """Say what of a scenario is no part of the prediction."""
+    parameters = scenario.surroundings.parameters
+    if parameters.multifd_channels:
+        yield "multifd_channels is no part of the prediction yet: device states are sent one after another"
+    if parameters.switchover_ack:
+        yield "switchover_ack is no part of the prediction yet: the source does not wait for it"
 
 
 def _stage(side: str, kind: PassKind, depth: DepthPlan) -> Stage:
@@ -205,19 +296,21 @@ def _stage(side: str, kind: PassKind, depth: DepthPlan) -> Stage:
         str(kind),
         None if depth.depth == PLAIN else depth.depth,
         seconds,
-        in_order(step.name for step in depth.threads if step.seconds > 0 == _slack(depth, step.seconds)),
-        tuple(step.name for step in depth.handlers if step.seconds > 0 == _slack(depth, depth.handlers_s)),
+        in_order(step.name for step in depth.threads if step.seconds > 0 == _rounded(depth.slack_s(step))),
+        tuple(step.name for step in depth.handlers if step.seconds > 0 == _rounded(depth.in_turn_slack_s())),
     )
 
 
-def _share(device: PlannedDevice, group: Group, cells: _Cells, ledger: Ledger, index: int) -> DeviceShare:
+def _share(
+    group: Group, device: PlannedDevice, cells: _Cells, ledger: Ledger, index: int, plan: MigrationPlan
+) -> DeviceShare:
     alone = plan_switchover([device])
     passes = []
     for each in alone.passes:
         (place,) = each.depths
         (step,) = (*place.threads, *place.handlers)
         cell = cells[each.side, each.kind, device.depth]
-        slack = _slack(cell, step.seconds if device.parallel else cell.handlers_s)
+        slack = _rounded(cell.slack_s(step) if device.parallel else cell.in_turn_slack_s())
         arcs = tuple((arc_name(a, b), device.arc_s(a, b)) for a, b in step.arcs)
         critical = slack == 0 < step.seconds
         passes.append(PassShare(each.side, str(each.kind), step.seconds, arcs, slack, critical))
@@ -226,16 +319,15 @@ def _share(device: PlannedDevice, group: Group, cells: _Cells, ledger: Ledger, i
         device.depth,
         device.parallel,
         tuple(passes),
-        alone.transfer_s,
-        contributes_s=ledger.gain({index: 1}, []),
-        toggle_gain_s=ledger.gain({index: 1}, [(part_of(toggled(device)), 1)]),
+        plan.transfers[group.places[0]].seconds,
+        contributes_s=0.0 if plan.never else ledger.gain({index: 1}, []),
+        toggle_gain_s=0.0 if plan.never else ledger.gain({index: 1}, [(part_of(toggled(device)), 1)]),
         alike=group.names,
     )
 
 
-def _slack(depth: DepthPlan, seconds: float) -> float:
-    """Give by how much something that takes so long could be slower at no cost."""
-    return round(depth.mechanism_s - seconds, _NS) + 0.0
+def _rounded(seconds: float) -> float:
+    return round(seconds, NS) + 0.0  # no negative zero
 
 
 def _device_json(share: DeviceShare) -> dict[str, Any]:

@@ -6,18 +6,17 @@ four equal devices gains nothing where they change in parallel, speeding up all 
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from vfio_migration.device import DeviceState
-from vfio_migration.plan import PLAIN, PlannedDevice, PlannedHandler, plan_switchover
+from vfio_migration.forecast.ledger import Ledger, Part, part_of
+from vfio_migration.plan import PLAIN, PlannedDevice, PlannedHandler, PlannedState, plan_switchover
 from vfio_migration.wording import arc_name, in_order, listed, ms, percent
 
 _Arc = tuple[DeviceState, DeviceState]
-_NS = 9  # digits: the clocks count nanoseconds, what is below is rounding
-_PASSES = 4
 _INSTANT = "made instant"
 _FACTORS = {"halved": 0.5, _INSTANT: 0.0}
 
@@ -29,7 +28,11 @@ class ChangeKind(StrEnum):
     ARC = "arc"
     DEPTH = "depth"
     RATE = "rate"
+    LOADING = "loading"
     HANDLER = "handler"
+    LINK = "link"
+    RAM = "ram"
+    PARAMETER = "parameter"
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,10 @@ class Change:
     Something to change, and what it gains.
 
     `names` are VFIO devices, or for ChangeKind.HANDLER the name of ordinary handlers; with `one_of` any one of them is
-    changed, else all. `gain_s` is by how many seconds the switchover is shorter, less than 0 if it is longer; `share`
-    is that of the switchover as it is.
+    changed, else all; of the whole migration they are a table or a parameter. `gain_s` is by how many seconds
+    the switchover is shorter, less than 0 if it is longer; `share` is that of the switchover as it is. Where there
+    never is a switchover as it is, or with the change, that is math.inf, and -math.inf; `then_s` is what it takes then,
+    of what was planned anew for it.
     """
 
     kind: ChangeKind
@@ -48,6 +53,7 @@ class Change:
     what: str
     gain_s: float
     share: float
+    then_s: float | None = None
 
     @property
     def whom(self) -> str:
@@ -55,21 +61,14 @@ class Change:
         return f"{'one of ' if self.one_of else ''}{listed(self.names)}"
 
     def __str__(self) -> str:
+        if math.isinf(self.gain_s):
+            then = f"there is a switchover, of {ms(self.then_s)}" if self.gain_s > 0 else "there never is a switchover"
+            return f"{self.whom}: {self.what}: {then}"
         if self.gain_s == 0:
             return f"{self.whom}: {self.what}: changes nothing"
         words = "less" if self.gain_s > 0 else "more"
         gain = f"{ms(abs(self.gain_s))} {words} ({percent(abs(self.share))})"
         return f"{self.whom}: {self.what}: {gain}"
-
-
-@dataclass(frozen=True)
-class Part:
-    """What a device or a handler puts into each of the four passes at its depth, and into the transfer, in seconds."""
-
-    depth: int
-    thread: bool
-    seconds: tuple[float, ...]
-    transfer_s: float
 
 
 @dataclass(frozen=True)
@@ -80,16 +79,25 @@ class Group:
     part: Part
     sample: PlannedDevice | PlannedHandler
     arcs: tuple[tuple[_Arc, float], ...] = ()
+    places: tuple[int, ...] = ()
 
 
-def device_groups(devices: Sequence[PlannedDevice]) -> list[Group]:
-    """Put devices together that are alike, in the order of the first of each."""
-    alike: dict[tuple[object, ...], list[PlannedDevice]] = {}
-    for device in devices:
-        key = (device.depth, device.parallel, device.flags, device.transfer_s, _arcs(device))
-        alike.setdefault(key, []).append(device)
+def device_groups(devices: Sequence[PlannedDevice], *, sizes: bool = False) -> list[Group]:
+    """Put devices together that are alike, in the order of the first of each; `sizes`: how much state they have too."""
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for place, device in enumerate(devices):
+        state = device.state if sizes else device.known_state.config_load_s
+        key = (device.depth, device.parallel, device.flags, device.transfer_s, _arcs(device), state)
+        alike.setdefault(key, []).append(place)
     return [
-        Group(in_order(each.id for each in same), part_of(same[0]), same[0], _arcs(same[0])) for same in alike.values()
+        Group(
+            in_order(devices[place].id for place in places),
+            part_of(devices[places[0]]),
+            devices[places[0]],
+            _arcs(devices[places[0]]),
+            tuple(places),
+        )
+        for places in alike.values()
     ]
 
 
@@ -99,16 +107,8 @@ def handler_groups(handlers: Sequence[PlannedHandler]) -> list[Group]:
     for handler in handlers:
         named.setdefault((handler.name, handler.depth), []).append(handler)
     wholes = [_in_turn(same) for same in named.values()]
-    return [Group((whole.name,), part_of(whole), whole) for whole in wholes]
-
-
-def part_of(which: PlannedDevice | PlannedHandler) -> Part:
-    """Give what a device or handler puts into a plan, from a plan of it alone."""
-    if isinstance(which, PlannedDevice):
-        plan, thread = plan_switchover([which]), which.parallel
-    else:
-        plan, thread = plan_switchover([], [which]), False
-    return Part(which.depth, thread, tuple(each.serial_s for each in plan.passes), plan.transfer_s)
+    # They are none of the devices, which are counted from 0.
+    return [Group((whole.name,), part_of(whole), whole, places=(-1 - number,)) for number, whole in enumerate(wholes)]
 
 
 def toggled(device: PlannedDevice) -> PlannedDevice:
@@ -116,57 +116,15 @@ def toggled(device: PlannedDevice) -> PlannedDevice:
     return replace(device, parallel=not device.parallel)
 
 
-class Ledger:
-    """
-    The seconds of every pass and depth, group by group.
-
-    Says what the switchover gains if others take the place of some, from the depths that this touches alone: planning
-    all of it again for each change would take too long for a machine of a thousand devices.
-    """
-
-    def __init__(self, groups: Sequence[Group]) -> None:
-        self._groups = groups
-        self._in_turn: dict[tuple[int, int], float] = {}
-        self._threads: dict[tuple[int, int], list[tuple[float, int]]] = {}
-        for index, group in enumerate(groups):
-            for number, seconds in enumerate(group.part.seconds):
-                cell = (group.part.depth, number)
-                if group.part.thread:
-                    self._threads.setdefault(cell, []).append((seconds, index))
-                else:
-                    self._in_turn[cell] = self._in_turn.get(cell, 0.0) + len(group.names) * seconds
-        for threads in self._threads.values():
-            threads.sort(reverse=True)
-
-    def gain(self, taken: Mapping[int, int], added: Sequence[tuple[Part, int]]) -> float:
-        """Give by how many seconds the switchover is shorter with so many of these groups taken, and these added."""
-        away = [(self._groups[index].part, count) for index, count in taken.items()]
-        gain = sum(part.transfer_s * count for part, count in away)
-        gain -= sum(part.transfer_s * count for part, count in added)
-        for depth in {part.depth for part, _ in (*away, *added)}:
-            for number in range(_PASSES):
-                gain += self._cell(depth, number, {}, ()) - self._cell(depth, number, taken, added)
-        return round(gain, _NS) + 0.0  # no negative zero
-
-    def _cell(self, depth: int, number: int, taken: Mapping[int, int], added: Sequence[tuple[Part, int]]) -> float:
-        """Give how long one pass stays at one depth: its longest thread, or all that comes in turn."""
-        in_turn = self._in_turn.get((depth, number), 0.0)
-        less = [(self._groups[index].part, -count) for index, count in taken.items()]
-        for part, count in (*less, *added):
-            if part.depth == depth and not part.thread:
-                in_turn += count * part.seconds[number]
-        left = (
-            seconds
-            for seconds, index in self._threads.get((depth, number), ())
-            if taken.get(index, 0) < len(self._groups[index].names)
-        )
-        new = (part.seconds[number] for part, _ in added if part.depth == depth and part.thread)
-        return max(in_turn, next(left, 0.0), *new)
+def ranked(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """Put what gains most first; of equals, what changes less."""
+    return tuple(
+        sorted(changes, key=lambda each: (-each.gain_s, 1 if each.one_of else len(each.names), _INSTANT in each.what))
+    )
 
 
-def changes(groups: Sequence[Group], switchover_s: float) -> tuple[Change, ...]:
-    """Give every change that there is, ranked: what gains most first; of equals, what changes less."""
-    ledger = Ledger(groups)
+def machine_changes(groups: Sequence[Group], ledger: Ledger, switchover_s: float) -> list[Change]:
+    """Give every change of devices and handlers that there is; the switchover is decided as it is without it."""
     depths = sorted({each.part.depth for each in groups} - {PLAIN})
 
     def change(kind: ChangeKind, what: str, members: Mapping[int, Part], *, one_of: bool = False) -> Change:
@@ -195,8 +153,7 @@ def changes(groups: Sequence[Group], switchover_s: float) -> tuple[Change, ...]:
             # Two groups that are as slow as each other gain nothing alone, but together they do.
             if whole.gain_s > alone[depth, kind, what]:
                 found.append(whole)
-    found.sort(key=lambda each: (-each.gain_s, 1 if each.one_of else len(each.names), _INSTANT in each.what))
-    return tuple(found)
+    return found
 
 
 def _variants(group: Group, depths: Sequence[int]) -> Iterator[tuple[ChangeKind, str, Part]]:
@@ -215,8 +172,29 @@ def _variants(group: Group, depths: Sequence[int]) -> Iterator[tuple[ChangeKind,
         if depth != device.depth:
             yield ChangeKind.DEPTH, f"moved from depth {device.depth} to {depth}", replace(group.part, depth=depth)
     if device.transfer_s > 0:
-        faster = replace(device, transfer_s=device.transfer_s / 2)
+        faster = replace(device, transfer_s=device.transfer_s / 2, state=_twice_as_fast(device.state, "rate"))
         yield ChangeKind.RATE, "state read twice as fast", part_of(faster)
+    yield from _loading_variants(device)
+
+
+def _loading_variants(device: PlannedDevice) -> Iterator[tuple[ChangeKind, str, Part]]:
+    state = device.known_state
+    if state.write_rate is not None and state.size:
+        faster = replace(device, state=_twice_as_fast(device.state, "write_rate"))
+        yield ChangeKind.LOADING, "state written twice as fast", part_of(faster)
+    if state.config_load_s > 0:
+        for word, factor in _FACTORS.items():
+            quicker = replace(state, config_load_s=state.config_load_s * factor)
+            yield ChangeKind.LOADING, f"config_load {word}", part_of(replace(device, state=quicker))
+
+
+def _twice_as_fast(state: PlannedState | None, rate: str) -> PlannedState | None:
+    """Give the state with one of its rates doubled, where it has any."""
+    now = None if state is None else getattr(state, rate)
+    if state is None or now is None:
+        return state
+    rates: dict[str, Any] = {rate: now * 2}
+    return replace(state, **rates)
 
 
 def _handler_variants(handler: PlannedHandler) -> Iterator[tuple[ChangeKind, str, Part]]:

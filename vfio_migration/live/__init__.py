@@ -3,7 +3,7 @@
 from vfio_migration.live.going_back import reachable
 from vfio_migration.live.info import MigrationInfo, RamInfo
 from vfio_migration.live.migration import Migration, migrate
-from vfio_migration.live.parameters import Link, MigrationParameters
+from vfio_migration.live.parameters import Link, MigrationParameters, Phases
 from vfio_migration.live.ram import Ram
 from vfio_migration.live.report import MigrationReport
 from vfio_migration.live.status import MigrationStatus
@@ -15,6 +15,7 @@ __all__ = [
     "MigrationParameters",
     "MigrationReport",
     "MigrationStatus",
+    "Phases",
     "Ram",
     "RamInfo",
     "migrate",

@@ -1,22 +1,22 @@
-"""What a migration may be told: QEMU's parameters and capabilities, and what the stream goes over."""
+"""What a migration goes by beside its machines: limits, the link between the hosts, the fixed costs of its phases."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MigrationParameters:
     """
-    Parameters and capabilities of a migration (QAPI `MigrationParameters`, `MigrationCapability`).
+    What somebody who migrates may set (QEMU's `migrate-set-parameters` and capabilities).
 
-    - `downtime_limit_s`: the switchover begins when what is left can be sent within so many seconds.
-    - `max_bandwidth`: bytes per second until then; None: what the link can do.
-    - `switchover_bandwidth`: bytes per second to count with for the switchover, in place of what was measured
-      (`avail-switchover-bandwidth`); None: what was measured.
-    - `multifd_channels`, `return_path`, `switchover_ack`: as the capabilities of these names.
+    - `downtime_limit_s`: the switchover is decided when what is left takes no longer than that to send.
+    - `max_bandwidth`: bytes per second until the switchover is decided; None: whatever the link takes.
+    - `switchover_bandwidth`: bytes per second to reckon with instead of what was measured (QEMU's
+      `avail-switchover-bandwidth`); None: what was measured.
+    - `multifd_channels`, `return_path`, `switchover_ack`: as in QEMU.
 
     Raises:
-        ValueError: a value makes no sense; the message names it.
+        ValueError: a value cannot be used; the message names it.
 
     """
 
@@ -28,13 +28,17 @@ class MigrationParameters:
     switchover_ack: bool = False
 
     def __post_init__(self) -> None:
-        _check_number("downtime_limit_s", self.downtime_limit_s, "seconds, 0 or more", least=0)
-        for name in ("max_bandwidth", "switchover_bandwidth"):
-            value = getattr(self, name)
-            if value is not None:
-                _check_number(name, value, "bytes per second, more than 0, or None", above=0)
-        if isinstance(self.multifd_channels, bool) or not 0 <= self.multifd_channels <= _MOST_CHANNELS:
-            raise ValueError(f"multifd_channels: expected 0 to {_MOST_CHANNELS}, got {self.multifd_channels!r}")
+        _check_seconds("downtime_limit_s", self.downtime_limit_s)
+        if self.max_bandwidth is not None:
+            _check_rate("max_bandwidth", self.max_bandwidth)
+        if self.switchover_bandwidth is not None:
+            _check_rate("switchover_bandwidth", self.switchover_bandwidth)
+        channels = self.multifd_channels
+        if not isinstance(channels, int) or isinstance(channels, bool) or not 0 <= channels <= _MOST_CHANNELS:
+            raise ValueError(f"multifd_channels: expected a whole number from 0 to {_MOST_CHANNELS}, got {channels!r}")
+        for name in ("return_path", "switchover_ack"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}: expected true or false, got {getattr(self, name)!r}")  # noqa: TRY004 - of a value
         if self.switchover_ack and not self.return_path:
             raise ValueError("switchover_ack: expected return_path too, as the acknowledgement comes that way")
 
@@ -42,10 +46,10 @@ class MigrationParameters:
 @dataclass(frozen=True)
 class Link:
     """
-    What the stream goes over: so many bytes per second (None: sending takes no time), and so long until they arrive.
+    What the stream goes over: bytes per second (None: sending takes no time), and how many seconds later they arrive.
 
     Raises:
-        ValueError: a value makes no sense; the message names it.
+        ValueError: a value cannot be used; the message names it.
 
     """
 
@@ -54,16 +58,77 @@ class Link:
 
     def __post_init__(self) -> None:
         if self.bandwidth is not None:
-            _check_number("bandwidth", self.bandwidth, "bytes per second, more than 0, or None", above=0)
-        _check_number("latency_s", self.latency_s, "seconds, 0 or more", least=0)
+            _check_rate("bandwidth", self.bandwidth)
+        _check_seconds("latency_s", self.latency_s)
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second; infinitely many where sending takes no time."""
+        return math.inf if self.bandwidth is None else self.bandwidth
 
 
-def _check_number(
-    name: str, value: float, expected: str, *, least: float = -math.inf, above: float = -math.inf
-) -> None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not (good and value >= least and value > above):
-        raise ValueError(f"{name}: expected {expected}; got {value!r}")
+@dataclass(frozen=True, kw_only=True)
+class Phases:
+    """
+    The fixed costs of a switchover, in seconds.
+
+    The source pauses its CPUs before the handlers of the stop and flushes its disks after them, asks all devices for
+    the last time what they have, and sends the state of the others (emulated devices); the destination loads that and
+    activates its disks before it starts. Launching a state-change thread takes the walk `launch_s`, and joining it
+    `join_s`, on both sides.
+
+    Raises:
+        ValueError: a value cannot be used; the message names it.
+
+    """
+
+    pause_vcpus_s: float = 0.0
+    flush_block_s: float = 0.0
+    final_query_s: float = 0.0
+    other_state_s: float = 0.0
+    load_state_s: float = 0.0
+    activate_block_s: float = 0.0
+    launch_s: float = 0.0
+    join_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            _check_seconds(each.name, getattr(self, each.name))
+
+    @property
+    def source_stop_s(self) -> float:
+        """What of it belongs to the source's stop, whatever the number of devices."""
+        return self.pause_vcpus_s + self.flush_block_s
+
+    @property
+    def transfer_s(self) -> float:
+        """What of it belongs to the transfer."""
+        return self.final_query_s + self.other_state_s
+
+    @property
+    def destination_start_s(self) -> float:
+        """What of it belongs to the destination's start, whatever the number of devices."""
+        return self.load_state_s + self.activate_block_s
+
+    @property
+    def total_s(self) -> float:
+        """All of it that does not go by the number of devices; no bound is shorter."""
+        return self.source_stop_s + self.transfer_s + self.destination_start_s
 
 
-_MOST_CHANNELS = 255
+_MOST_CHANNELS = 255  # as QAPI has them, in a byte
+_LONGEST_S = 1e9  # thirty years: what is longer is a mistake
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if not (_is_number(value) and 0 <= value <= _LONGEST_S):  # type: ignore[operator]
+        raise ValueError(f"{name}: expected seconds, a number from 0 to {_LONGEST_S:.0e}, got {value!r}")
+
+
+def _check_rate(name: str, value: object) -> None:
+    if not (_is_number(value) and 0 < value < math.inf):  # type: ignore[operator]
+        raise ValueError(f"{name}: expected bytes per second, a number more than 0, got {value!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -30,8 +30,8 @@ class Source:
       stays stopped, and says so. With `takeover="qemu"` it asks nobody, as QEMU does.
     - Nothing is known of the destination but what it says over the connection.
 
-    Lives in a thread of its own; what it found out is read after that thread has ended. The counters and times are written
-    by that thread alone, and read by others for `Migration.info()`, where an old one does no harm.
+    Lives in a thread of its own; what it found out is read after that thread has ended. The counters and times are
+    written by that thread alone, and read by others for `Migration.info()`, where an old one does no harm.
     """
 
     def __init__(
@@ -130,7 +130,9 @@ class Source:
             pending = self._pending()
             self.remaining = pending
             if pending <= threshold and self._fits(threshold):
-                break
+                if not self._waited_for_destination():
+                    break
+                continue  # the guest went on meanwhile
             sent = self._iterate(decision.budget())
             if self.wire.limited:
                 decision.iterated(sent)
@@ -144,18 +146,20 @@ class Source:
         return sum(each.pending() for each in self._machine.migratables)
 
     def _fits(self, threshold: float) -> bool:
-        """Ask exactly, and then whether the destination can receive; while that is awaited, more may become dirty."""
+        """Ask exactly whether what would have to be sent now fits."""
         machine = self._machine
         self.exact_queries += 1
         machine.announce("MIGRATION_PASS", **{"pass": self.exact_queries})
         exact = sum(getattr(each, "pending_exact", each.pending)() for each in machine.migratables)
-        if (exact if self.wire.limited else self._pending()) > threshold:
-            return False
+        return (exact if self.wire.limited else self._pending()) <= threshold
+
+    def _waited_for_destination(self) -> bool:
+        """Make sure that the destination can receive; says whether that took time, in which more may be dirtied."""
         if self._ready or not self._confirmed:
-            return True
-        before = machine.clock.now()
+            return False
+        before = self._machine.clock.now()
         self._await_ready()
-        return machine.clock.now() == before
+        return self._machine.clock.now() != before
 
     def _iterate(self, budget: int | None) -> int:
         """Send that much at most, memory first; gives how much there was."""

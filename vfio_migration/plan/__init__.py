@@ -1,7 +1,12 @@
-"""What a switchover takes, worked out and not tried."""
+"""What a migration takes, worked out and not tried."""
 
-from vfio_migration.plan.phases import NO_PHASES, Phases
+from vfio_migration.plan.blackout import BlackoutPart, blackout_parts
+from vfio_migration.plan.migration import MigrationPlan, plan_migration
+from vfio_migration.plan.planned_state import NO_STATE, PlannedState
+from vfio_migration.plan.precopy import PrecopyPlan
+from vfio_migration.plan.surroundings import NO_SURROUNDINGS, PlannedRam, Surroundings
 from vfio_migration.plan.switchover import (
+    NO_PHASES,
     PLAIN,
     Bounds,
     DepthPlan,
@@ -10,15 +15,30 @@ from vfio_migration.plan.switchover import (
     SwitchoverPlan,
     plan_switchover,
 )
+from vfio_migration.plan.transfer import PlannedSaving, Stretch, TransferPlan, joined, stretch_of
 
 __all__ = [
     "NO_PHASES",
+    "NO_STATE",
+    "NO_SURROUNDINGS",
     "PLAIN",
+    "BlackoutPart",
     "Bounds",
     "DepthPlan",
-    "Phases",
+    "MigrationPlan",
     "PlannedDevice",
     "PlannedHandler",
+    "PlannedRam",
+    "PlannedSaving",
+    "PlannedState",
+    "PrecopyPlan",
+    "Stretch",
+    "Surroundings",
     "SwitchoverPlan",
+    "TransferPlan",
+    "blackout_parts",
+    "joined",
+    "plan_migration",
     "plan_switchover",
+    "stretch_of",
 ]

@@ -7,19 +7,27 @@ what has to be, in which order, and what may happen at the same time.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 from vfio_migration.device import DeviceState, MigrationFlags, transition_path
-from vfio_migration.plan.phases import NO_PHASES, Phases
+from vfio_migration.live import Phases
+from vfio_migration.plan.planned_state import NO_STATE, PlannedState
 from vmstate import PassKind
 
 _S = DeviceState
+NO_PHASES = Phases()
 # The depth of handlers with a plain priority: one of their own, before all devices.
 PLAIN = -1
 
 
 @dataclass(frozen=True)
 class PlannedDevice:
-    """A VFIO device; `arc_s` gives the seconds that an arc takes."""
+    """
+    A VFIO device; `arc_s` gives the seconds that an arc takes.
+
+    `transfer_s` is how long its state takes to be read. `state` says more of it, where a link, or loading, has to be
+    reckoned with; without it nothing is sent but the time.
+    """
 
     id: str
     depth: int
@@ -27,6 +35,12 @@ class PlannedDevice:
     arc_s: Callable[[DeviceState, DeviceState], float]
     transfer_s: float
     parallel: bool
+    state: PlannedState | None = None
+
+    @property
+    def known_state(self) -> PlannedState:
+        """Its state, as far as anything is said of it."""
+        return self.state or NO_STATE
 
 
 @dataclass(frozen=True)
@@ -52,26 +66,64 @@ class Step:
 
 @dataclass(frozen=True)
 class DepthPlan:
-    """What runs at one depth of a pass: threads at the same time as each other and as the handlers."""
+    """
+    What runs at one depth of a pass: threads at the same time as each other and as the handlers.
+
+    The walk launches them in turn, each launch taking it `launch_s`, calls the handlers, and joins the threads in the
+    same order, each join taking it `join_s` after that thread has ended. A device with nothing to do has no thread.
+    """
 
     depth: int
     threads: tuple[Step, ...]
     handlers: tuple[Step, ...]
+    launch_s: float = 0.0
+    join_s: float = 0.0
 
     @property
     def serial_s(self) -> float:
         """All of it one after another."""
         return sum(step.seconds for step in (*self.threads, *self.handlers))
 
-    @property
+    @cached_property
     def handlers_s(self) -> float:
         """The ordinary handlers, which are always one after another."""
         return sum(step.seconds for step in self.handlers)
 
-    @property
+    @cached_property
     def mechanism_s(self) -> float:
-        """The longest thread or all handlers, whichever is longer."""
-        return max([self.handlers_s, *(step.seconds for step in self.threads)])
+        """The longest thread or all handlers, whichever is longer, and what launching and joining take the walk."""
+        if not (self.launch_s or self.join_s):
+            return max([self.handlers_s, *(step.seconds for step in self.threads)])
+        return self._walked_s()
+
+    def slack_s(self, step: Step) -> float:
+        """Give by how much one of the threads could be slower at no cost."""
+        launched = len(self._places)
+        place = self._places.get(step.name, 0)
+        around_s = (place + 1) * self.launch_s + (launched - place) * self.join_s if launched else 0.0
+        return self.mechanism_s - step.seconds - around_s
+
+    def in_turn_slack_s(self) -> float:
+        """Give by how much what comes in turn could be slower at no cost."""
+        return self.mechanism_s - self.handlers_s - len(self._places) * (self.launch_s + self.join_s)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Which thread is launched when, counted from 0."""
+        return {step.name: place for place, step in enumerate(each for each in self.threads if each.arcs)}
+
+    def _walked_s(self) -> float:
+        """Give how long the walk is here: it launches, calls, joins."""
+        now = 0.0
+        ends = []
+        for step in self.threads:
+            if step.arcs:
+                now += self.launch_s
+                ends.append(now + step.seconds)
+        now += self.handlers_s
+        for end in ends:
+            now = max(now, end) + self.join_s
+        return now
 
 
 @dataclass(frozen=True)
@@ -116,10 +168,16 @@ class SwitchoverPlan:
     transfers: tuple[Step, ...]
     phases: Phases = NO_PHASES
 
+    def side_s(self, side: str, bound: str = "mechanism_s") -> float:
+        """Give what one side takes by one of the bounds, with the fixed costs of its phases."""
+        fixed = self.phases.source_stop_s if side == "source" else self.phases.destination_start_s
+        passes: float = sum(getattr(each, bound) for each in self.passes if each.side == side)
+        return fixed + passes
+
     @property
     def source_stop_s(self) -> float:
         """The source's passes, with this mechanism, and what lies before and after them."""
-        return self.phases.source_stop_s + sum(each.mechanism_s for each in self.passes if each.side == "source")
+        return self.side_s("source")
 
     @property
     def transfer_s(self) -> float:
@@ -129,8 +187,7 @@ class SwitchoverPlan:
     @property
     def destination_start_s(self) -> float:
         """The destination's passes, with this mechanism, and what lies before them."""
-        passes = (each for each in self.passes if each.side == "destination")
-        return self.phases.destination_start_s + sum(each.mechanism_s for each in passes)
+        return self.side_s("destination")
 
     @property
     def bounds(self) -> Bounds:
@@ -165,6 +222,8 @@ def plan_switchover(
                         depth,
                         [(each, _step(each, ways[each.id][side, kind])) for each in devices if each.depth == depth],
                         [_handler_step(each, side, kind) for each in handlers if each.depth == depth],
+                        side,
+                        phases,
                     )
                     for depth in depths
                 ),
@@ -180,6 +239,7 @@ def plan_switchover(
 _Arcs = tuple[tuple[DeviceState, DeviceState], ...]
 
 
+@cache
 def _way(flags: MigrationFlags) -> dict[object, _Arcs]:
     """Follow one device through the switchover: the arcs of each pass and of the transfer."""
     p2p = MigrationFlags.P2P in flags
@@ -215,7 +275,11 @@ def _handler_step(handler: PlannedHandler, side: str, kind: PassKind) -> Step:
     return Step(handler.name, seconds)
 
 
-def _depth_plan(depth: int, devices: list[tuple[PlannedDevice, Step]], handlers: list[Step]) -> DepthPlan:
-    threads = tuple(step for device, step in devices if device.parallel)
+def _depth_plan(
+    depth: int, devices: list[tuple[PlannedDevice, Step]], handlers: list[Step], side: str, phases: Phases
+) -> DepthPlan:
+    threads = [step for device, step in devices if device.parallel]
+    if side == "source":  # the walk of a stop meets last what was registered first
+        threads.reverse()
     serial = (step for device, step in devices if not device.parallel)
-    return DepthPlan(depth, threads, (*serial, *handlers))
+    return DepthPlan(depth, tuple(threads), (*serial, *handlers), phases.launch_s, phases.join_s)

@@ -34,6 +34,8 @@ class VFIOEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     latency: dict[str, Any] = {}
     state_size: int = 65536
     rate: float | None = None
+    write_rate: float | None = None
+    config_load: float = 0.0
     precopy_size: int = 4096
     precopy_dirty: tuple[int, ...] = (2048, 1024)
     contents: Literal["sizes", "bytes"] = "sizes"
@@ -54,7 +56,7 @@ class HandlerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PhasesEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[phases]`, in seconds: what the switchover takes beside its devices and handlers, whatever their number."""
+    """`[phases]`, in seconds: what the switchover takes beside devices and handlers; each launch and join."""
 
     pause_vcpus_s: float = 0.0
     flush_block_s: float = 0.0
@@ -62,6 +64,33 @@ class PhasesEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     other_state_s: float = 0.0
     load_state_s: float = 0.0
     activate_block_s: float = 0.0
+    launch_s: float = 0.0
+    join_s: float = 0.0
+
+
+class RamEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[ram]`: bytes of memory, and bytes per second that a guest dirties while it runs."""
+
+    size: int
+    dirty_rate: float = 0.0
+
+
+class LinkEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[link]`: bytes per second, seconds."""
+
+    bandwidth: float
+    latency_s: float = 0.0
+
+
+class ParametersEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[parameters]`: those of the migration, as in `MigrationParameters`."""
+
+    downtime_limit_s: float = 0.3
+    max_bandwidth: float | None = None
+    switchover_bandwidth: float | None = None
+    multifd_channels: int = 0
+    return_path: bool = False
+    switchover_ack: bool = False
 
 
 class WatchdogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,6 +121,9 @@ class ScenarioFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vfio: tuple[VFIOEntry, ...]
     description: str = ""
     handlers: tuple[HandlerEntry, ...] = ()
+    ram: RamEntry | None = None
+    link: LinkEntry | None = None
+    parameters: ParametersEntry = ParametersEntry()
     phases: PhasesEntry = PhasesEntry()
     watchdog: WatchdogEntry = WatchdogEntry()
     faults: tuple[FaultEntry, ...] = ()

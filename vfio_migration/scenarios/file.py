@@ -21,11 +21,10 @@ from vfio_migration.changes import Watchdog
 from vfio_migration.device import DeviceState, MigrationFlags, MockDevice, is_arc
 from vfio_migration.errors import ScenarioError
 from vfio_migration.inputs import read_input, reason
-from vfio_migration.plan import PLAIN, Phases
+from vfio_migration.plan import PLAIN
 from vfio_migration.scenarios.entries import (
     FaultEntry,
     HandlerEntry,
-    PhasesEntry,
     ScenarioFile,
     TreeEntry,
     VFIOEntry,
@@ -34,6 +33,7 @@ from vfio_migration.scenarios.entries import (
 from vfio_migration.scenarios.model import DeviceSpec, HandlerSpec, Scenario, TreeSource
 from vfio_migration.scenarios.quantities import plain_device, plain_time, with_plain_numbers
 from vfio_migration.scenarios.scenario_faults import FaultSpec
+from vfio_migration.scenarios.surrounding_tables import check_sendable, phases_of, surroundings_of
 from vfio_migration.scenarios.table_errors import located
 from vfio_migration.wording import arc_name, in_order, listed
 from vmstate import Device, DeviceTree, DeviceTreeError, QtreeError, depth_of_priority
@@ -114,6 +114,11 @@ def _resolve(file: ScenarioFile, path: Path) -> Scenario:
         for spec in _handler_specs(f"handlers[{number}]", handler, tree, places)
     ]
     watchdog = _watchdog(file.watchdog)
+    try:
+        phases, surroundings = phases_of(file.phases), surroundings_of(file.ram, file.link, file.parameters)
+        check_sendable(surroundings, devices.values())
+    except ValueError as error:
+        raise _BadValueError(str(error)) from error
     faults = [
         spec
         for number, entry in enumerate(file.faults)
@@ -127,7 +132,8 @@ def _resolve(file: ScenarioFile, path: Path) -> Scenario:
         tuple(handlers),
         watchdog,
         tuple(faults),
-        _phases(file.phases),
+        phases,
+        surroundings,
         tuple(f"tree.qtree: {note}" for note in tree.notes),
     )
 
@@ -213,6 +219,7 @@ def with_specs(scenario: Scenario, devices: Sequence[DeviceSpec], handlers: Sequ
 
     """
     _check_p2p(devices)
+    check_sendable(scenario.surroundings, devices)
     flags = {spec.id: spec.flags for spec in devices}
     for number, fault in enumerate(scenario.faults):
         _check_fault(f"faults[{number}]", fault, flags[fault.device])
@@ -225,13 +232,6 @@ def _check_p2p(devices: Collection[DeviceSpec]) -> None:
         raise _BadValueError(
             f"vfio: more than one device can only migrate if all have p2p; without it: {listed(without_p2p)}"
         )
-
-
-def _phases(entry: PhasesEntry) -> Phases:
-    seconds = msgspec.structs.asdict(entry)
-    for name, value in seconds.items():
-        _check_seconds(f"phases.{name}", value)
-    return Phases(**seconds)
 
 
 def _watchdog(entry: WatchdogEntry) -> Watchdog:
@@ -301,15 +301,19 @@ def _device_spec(key: str, group: VFIOEntry, device: str, place: int, depth: int
     flags = MigrationFlags.STOP_COPY
     flags |= MigrationFlags.P2P if group.p2p else flags
     flags |= MigrationFlags.PRE_COPY if group.precopy else flags
-    if group.rate is not None and not (group.rate > 0 and math.isfinite(group.rate)):
-        raise _BadValueError(f"{key}.rate: expected bytes per second, more than 0, got {group.rate}")
+    for name, rate in (("rate", group.rate), ("write_rate", group.write_rate)):
+        if rate is not None and not (rate > 0 and math.isfinite(rate)):
+            raise _BadValueError(f"{key}.{name}: expected bytes per second, more than 0, got {rate}")
+    _check_seconds(f"{key}.config_load", group.config_load)
     for name, size in (("state_size", group.state_size), ("precopy_size", group.precopy_size)):
         if not 0 <= size <= _LARGEST:
             raise _BadValueError(f"{key}.{name}: expected bytes, 0 or more and at most 4 TiB, got {size}")
     if any(not 0 <= size <= _LARGEST for size in group.precopy_dirty):
         raise _BadValueError(f"{key}.precopy_dirty: expected bytes, 0 or more, got {group.precopy_dirty}")
-    if group.rate is not None and not _is_time(_quotient(group.state_size, group.rate)):
-        raise _BadValueError(f"{key}.state_size: expected a size that can be sent at this rate in a finite time")
+    sizes = (group.state_size, group.precopy_size, *group.precopy_dirty)
+    for rate in (group.rate, group.write_rate):
+        if rate is not None and not _is_time(_quotient(sum(sizes), rate)):
+            raise _BadValueError(f"{key}.state_size: expected a size that can be sent at this rate in a finite time")
     return DeviceSpec(device, place, depth, seed, flags, _latencies(f"{key}.latency", group.latency, flags), group)
 
 

@@ -9,7 +9,16 @@ import msgspec
 
 from vfio_migration.changes import Watchdog
 from vfio_migration.device import DeviceState, MigrationFlags, MockDevice, VFIODevice
-from vfio_migration.plan import Phases, PlannedDevice, PlannedHandler, SwitchoverPlan, plan_switchover
+from vfio_migration.live import Phases, Ram
+from vfio_migration.plan import (
+    MigrationPlan,
+    PlannedDevice,
+    PlannedHandler,
+    PlannedState,
+    Surroundings,
+    plan_migration,
+    plan_switchover,
+)
 from vfio_migration.registered import VFIOMigration
 from vfio_migration.scenarios.entries import TreeDevice, VFIOEntry
 from vfio_migration.scenarios.phase_waits import add_phases
@@ -27,7 +36,16 @@ from vmstate import (
     parse_qtree,
 )
 
-_OF_MOCK = ("state_size", "rate", "precopy_size", "precopy_dirty", "contents")  # called the same in `MockDevice`
+# Called the same in `MockDevice`.
+_OF_MOCK = (
+    "state_size",
+    "rate",
+    "precopy_size",
+    "precopy_dirty",
+    "contents",
+    "write_rate",
+    "config_load",
+)
 ROOT_BUS = "main-system-bus"
 _RANGE = re.compile(r"(?P<before>[^{}]*)\{(?P<first>\d{1,6})\.\.(?P<last>\d{1,6})\}(?P<after>[^{}]*)")
 _MOST_IDS = 100_000
@@ -55,6 +73,14 @@ class DeviceSpec:
     def transfer_s(self) -> float:
         """How long reading the state takes that pre-copy leaves."""
         return 0.0 if self.entry.rate is None else self.entry.state_size / self.entry.rate
+
+    @property
+    def planned_state(self) -> PlannedState:
+        """Its state as a plan takes it."""
+        entry = self.entry
+        return PlannedState(
+            entry.state_size, entry.rate, entry.precopy_size, entry.precopy_dirty, entry.write_rate, entry.config_load
+        )
 
     def changed(self, **entry: Any) -> "DeviceSpec":
         """Give the device with other values that need no check."""
@@ -158,11 +184,15 @@ class Scenario:
     watchdog: Watchdog = field(default_factory=Watchdog)
     faults: tuple[FaultSpec, ...] = ()
     phases: Phases = field(default_factory=Phases)
+    surroundings: Surroundings = field(default_factory=Surroundings)
     notes: tuple[str, ...] = ()  # what of its files was passed over
 
-    def plan(self) -> SwitchoverPlan:
-        """Plan its switchover."""
-        return plan_switchover(self.planned_devices(), self.planned_handlers(), self.phases)
+    def plan(self) -> MigrationPlan:
+        """Plan its migration."""
+        devices = self.planned_devices()
+        return plan_migration(
+            plan_switchover(devices, self.planned_handlers(), self.phases), devices, self.surroundings
+        )
 
     def planned_devices(self) -> list[PlannedDevice]:
         """Give its VFIO devices as a plan takes them."""
@@ -174,6 +204,7 @@ class Scenario:
                 lambda current, target, latency=spec.latency: latency.get((current, target), 0.0),  # type: ignore[misc]
                 spec.transfer_s,
                 spec.entry.parallel,
+                spec.planned_state,
             )
             for spec in self.devices
         ]
@@ -216,6 +247,8 @@ class Scenario:
         built = ScenarioMachine(machine)
         deepest = max([spec.depth for spec in self.devices] + [spec.depth for spec in self.handlers])
         add_phases(machine, self.phases, deepest, destination=destination)
+        if self.surroundings.ram is not None:
+            Ram(machine, self.surroundings.ram.size, dirty_rate=self.surroundings.ram.dirty_rate)
         try:
             for spec in self.devices:
                 built.mocks[spec.id] = self._add_device(machine, spec, places, destination=destination)
@@ -245,7 +278,14 @@ class Scenario:
             migration_parallel_states=spec.entry.parallel,
             migration_events=spec.entry.events,
         )
-        VFIOMigration(machine, device, threads=spec.entry.threads, watchdog=self.watchdog)
+        VFIOMigration(
+            machine,
+            device,
+            threads=spec.entry.threads,
+            watchdog=self.watchdog,
+            launch_s=self.phases.launch_s,
+            join_s=self.phases.join_s,
+        )
         return mock
 
     @staticmethod

@@ -15,6 +15,7 @@ from vfio_migration.errors import ScenarioError
 from vfio_migration.scenarios.entries import VFIOEntry
 from vfio_migration.scenarios.file import changed_device, changed_handler, moved_device, with_specs
 from vfio_migration.scenarios.model import DeviceSpec, HandlerSpec, Scenario
+from vfio_migration.scenarios.surrounding_tables import TABLE_KEYS, changed_table
 from vfio_migration.wording import arc_name, arc_parts, listed
 
 _LATENCY = "latency."
@@ -31,12 +32,21 @@ _SHOWN_NAMES = 20  # of those that a pattern could have matched
 
 @dataclass(frozen=True)
 class Override:
-    """`PATTERN.KEY=VALUE`, taken apart: a pattern of ids of VFIO devices, or of names of ordinary handlers."""
+    """
+    `PATTERN.KEY=VALUE`, taken apart: a pattern of ids of VFIO devices, or of names of ordinary handlers.
+
+    Or `TABLE.KEY=VALUE`, for a table that a scenario has once.
+    """
 
     text: str
     pattern: str
     key: str
     value: Any
+
+    @property
+    def of_table(self) -> bool:
+        """Whether it is for a table that a scenario has once: `link.bandwidth`."""
+        return self.key in TABLE_KEYS.get(self.pattern, ())
 
 
 def parse_override(text: str) -> Override:
@@ -56,12 +66,14 @@ def parse_override(text: str) -> Override:
         pattern, dot, key = where.rpartition(".")
     if not (equals and pattern and key and value):
         raise ScenarioError(f"{text!r}: expected PATTERN.KEY=VALUE, such as 'vf*.latency.STOP_COPY=0.02'")
-    if not key.startswith(_LATENCY) and key not in (*DEVICE_KEYS, *HANDLER_KEYS):
+    found = Override(text, pattern, key, _value(value))
+    if not found.of_table and not key.startswith(_LATENCY) and key not in (*DEVICE_KEYS, *HANDLER_KEYS):
+        tables = "; ".join(f"{table}.{{{', '.join(keys)}}}" for table, keys in TABLE_KEYS.items())
         raise ScenarioError(
             f"{text!r}: there is no key {key!r}; expected, of a VFIO device: {', '.join(DEVICE_KEYS)}; "
-            f"of an ordinary handler: {', '.join(HANDLER_KEYS)}"
+            f"of an ordinary handler: {', '.join(HANDLER_KEYS)}; or one of {tables}"
         )
-    return Override(text, pattern, key, _value(value))
+    return found
 
 
 def override(scenario: Scenario, texts: Iterable[str]) -> Scenario:
@@ -77,17 +89,20 @@ def override(scenario: Scenario, texts: Iterable[str]) -> Scenario:
     """
     devices: Sequence[DeviceSpec] = scenario.devices
     handlers: Sequence[HandlerSpec] = scenario.handlers
+    changed = scenario
     texts = list(texts)
     blamed = ""
     try:
         for blamed in texts:
             each = parse_override(blamed)
-            if each.key in HANDLER_KEYS:
+            if each.of_table:
+                changed = changed_table(changed, each.pattern, each.key, each.value)
+            elif each.key in HANDLER_KEYS:
                 handlers = _to_handlers(each, handlers)
             else:
                 devices = _to_devices(each, devices)
         blamed = " ".join(texts)  # whether all go together shows at the end
-        return with_specs(scenario, devices, handlers)
+        return with_specs(changed, devices, handlers)
     except ScenarioError as error:
         raise ScenarioError(f"{scenario.name}: {error}") from None
     except ValueError as error:

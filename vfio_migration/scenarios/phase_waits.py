@@ -5,7 +5,7 @@ They are an ordinary handler at each end of the order, and something that migrat
 itself knows nothing of them. Only a switchover waits for them, not the stops and starts of a machine that stays.
 """
 
-from vfio_migration.plan import Phases
+from vfio_migration.live import Phases
 from vmstate import LoadStream, Machine, MigrationEvent, RunState, SaveStream, device_priority
 
 _FIRST = -(2**31)  # before every handler when starting, after it when stopping

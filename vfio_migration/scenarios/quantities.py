@@ -22,12 +22,22 @@ _RATES = {
 }
 _NUMBER = re.compile(r"(?P<number>[+-]?(?:\d[\d_]*)?\.?\d*(?:[eE][+-]?\d+)?) ?(?P<unit>[a-zA-Zµ/]*)")
 
-_TIME_KEYS = {
-    "handlers": ("stop", "start", "prepare_stop", "prepare_start"),
-    "watchdog": ("warn_after", "give_up_after"),
-    "faults": ("seconds",),
+# What the keys of each table are; all of `[phases]` are times.
+_KINDS: dict[str, dict[str, str]] = {
+    "handlers": dict.fromkeys(("stop", "start", "prepare_stop", "prepare_start"), "time"),
+    "watchdog": dict.fromkeys(("warn_after", "give_up_after"), "time"),
+    "faults": {"seconds": "time"},
+    "ram": {"size": "size", "dirty_rate": "rate"},
+    "link": {"bandwidth": "rate", "latency_s": "time"},
+    "parameters": {"downtime_limit_s": "time", "max_bandwidth": "rate", "switchover_bandwidth": "rate"},
+    "vfio": {
+        "state_size": "size",
+        "precopy_size": "size",
+        "rate": "rate",
+        "write_rate": "rate",
+        "config_load": "time",
+    },
 }
-_SIZE_KEYS = ("state_size", "precopy_size")
 _EXPECTED = {
     "time": "seconds, a number such as 0.1 or '100ms'",
     "size": "bytes, a number such as 5000000 or '5 MB'",
@@ -61,6 +71,11 @@ def plain_device(key: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     return _plain_table(key, "vfio", entry)
 
 
+def plain_table(table: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a table such as `[link]`, or some keys of one, with plain numbers; raises as `with_plain_numbers`."""
+    return _plain_table(table, table, entry)
+
+
 def plain_time(key: str, value: Any) -> Any:
     """Give seconds as a number; raises as `with_plain_numbers`."""
     return _plain(key, "time", value)
@@ -70,18 +85,15 @@ def _plain_table(key: str, table: str, entry: Mapping[str, Any]) -> dict[str, An
     plain = dict(entry)
     for name, value in entry.items():
         where = f"{key}.{name}"
-        if table == "phases" or name in _TIME_KEYS.get(table, ()):
-            plain[name] = _plain(where, "time", value)
+        kind = "time" if table == "phases" else _KINDS.get(table, {}).get(name)
+        if kind is not None:
+            plain[name] = _plain(where, kind, value)
         elif table == "vfio":
             plain[name] = _of_device(where, name, value)
     return plain
 
 
 def _of_device(where: str, name: str, value: Any) -> Any:
-    if name in _SIZE_KEYS:
-        return _plain(where, "size", value)
-    if name == "rate":
-        return _plain(where, "rate", value)
     if name == "precopy_dirty" and isinstance(value, list | tuple):
         return [_plain(f"{where}[{number}]", "size", each) for number, each in enumerate(value)]
     if name == "latency" and isinstance(value, Mapping):

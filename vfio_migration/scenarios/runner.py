@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
-from vfio_migration.errors import described
+from vfio_migration.errors import ScenarioError, described
 from vfio_migration.live import Migration, MigrationReport, MigrationStatus, migrate
 from vfio_migration.plan import Bounds
 from vfio_migration.recorded import Timeline, build_timeline
@@ -114,7 +114,7 @@ class Result:
     def efficiency(self) -> float | None:
         """What the mechanism could reach over the parallel switchover as measured."""
         parallel = self._switchover("parallel")
-        return self.bounds.mechanism_s / parallel if parallel else None
+        return self.bounds.mechanism_s / parallel if parallel and math.isfinite(self.bounds.mechanism_s) else None
 
     def as_json(self) -> dict[str, Any]:
         """Give what `run --json` writes; times in seconds, medians over the runs."""
@@ -128,7 +128,7 @@ class Result:
                 }
                 for name, mode in self.modes.items()
             },
-            "bounds": asdict(self.bounds),
+            "bounds": {key: value if math.isfinite(value) else None for key, value in asdict(self.bounds).items()},
             "speedup": self.speedup,
             "efficiency": self.efficiency,
         }
@@ -149,9 +149,13 @@ def run_scenario(
     Migrate a scenario's machine `runs` times in each mode; `on_run` is called after each.
 
     Raises:
+        ScenarioError: the switchover would never begin, and so no run would end.
         KeyboardInterrupt: Ctrl-C; a migration that could still be cancelled was, and its source runs again.
 
     """
+    never = scenario.plan().never
+    if never:
+        raise ScenarioError(f"{scenario.name}: the switchover would never begin: {never}")
     results = {mode: _Collected() for mode in modes}
     for _ in range(runs):
         for mode in modes:  # in turns, so that whatever else the machine does meets all of them
@@ -213,7 +217,10 @@ def run_once(scenario: Scenario, clock: Clock | None = None, *, record: bool = T
         if status is MigrationStatus.COMPLETED:  # before the clean-up, which may have to reset a device
             sent.update((name, mock.state_hash) for name, mock in source.mocks.items())
 
-    report = migrate(source.machine, destination.machine, on_status=note_states)
+    around = scenario.surroundings
+    report = migrate(
+        source.machine, destination.machine, parameters=around.parameters, link=around.link, on_status=note_states
+    )
     intact = report.completed and all(mock.state_hash == sent.get(name) for name, mock in destination.mocks.items())
     source.close()
     destination.close()

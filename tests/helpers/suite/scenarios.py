@@ -44,3 +44,50 @@ def machines(draw: st.DrawFn) -> Scenario:
     ]
     data = {"tree": {"devices": devices}, "vfio": groups, "handlers": handlers}
     return scenario_from_data(data, Path("drawn.toml"))
+
+
+@st.composite
+def blackouts(draw: st.DrawFn) -> Scenario:
+    """A machine with what a guest misses beside its devices: memory, a link, phases, loading; each may be absent."""
+    ms = st.integers(0, 30).map(lambda number: number / 1000)
+    rate = st.sampled_from([None, 1e8, 3.3e8, 1e9])
+    count = draw(st.integers(1, 4))
+    devices = [{"bus": "main-system-bus", "buses": ["b1"]}]
+    devices += [{"bus": draw(st.sampled_from(["main-system-bus", "b1"])), "id": f"vf{n}"} for n in range(count)]
+    names = ("state_size", "precopy_size")
+    groups = [
+        {
+            "devices": f"vf{number}",
+            "precopy": draw(st.booleans()),
+            "parallel": draw(st.booleans()),
+            "latency": {state: draw(ms) for state in ("STOP", "RUNNING", "RESUMING", "STOP_COPY", "RUNNING_P2P")},
+            **{name: draw(st.integers(0, 4_000_000)) for name in names},
+            "precopy_dirty": draw(st.lists(st.integers(0, 2_000_000), max_size=3)),
+            "config_load": draw(ms),
+            **{key: value for key in ("rate", "write_rate") if (value := draw(rate)) is not None},
+        }
+        for number in range(count)
+    ]
+    data: dict[str, object] = {"tree": {"devices": devices}, "vfio": groups}
+    data["handlers"] = [{"devices": "vf0", "stop": draw(ms), "start": draw(ms)}]
+    if draw(st.booleans()):
+        data["ram"] = {"size": draw(st.integers(1, 300_000_000)), "dirty_rate": draw(st.integers(0, 90_000_000))}
+    if draw(st.booleans()):
+        data["link"] = {"bandwidth": draw(st.sampled_from([1e8, 7e8, 1e9])), "latency_s": draw(ms)}
+        data["parameters"] = {
+            "downtime_limit_s": draw(st.sampled_from([0.05, 0.3, 2.0])),
+            **({"max_bandwidth": 9.5e7} if draw(st.booleans()) else {}),
+            **({"switchover_bandwidth": 5e8} if draw(st.booleans()) else {}),
+        }
+    if draw(st.booleans()):
+        phases = (
+            "pause_vcpus_s",
+            "flush_block_s",
+            "final_query_s",
+            "other_state_s",
+            "load_state_s",
+            "launch_s",
+            "join_s",
+        )
+        data["phases"] = {name: draw(ms) for name in phases}
+    return scenario_from_data(data, Path("drawn.toml"))

@@ -368,7 +368,7 @@ def test_json_holds_the_bounds_as_run_does_and_more() -> None:
     assert value["bounds"] == json.loads(ran.stdout)["bounds"]
     assert set(value) == {
         "scenario", "bounds", "switchover_s", "source_stop_s", "transfer_s", "destination_start_s", "stages", "devices",
-        "changes", "notes",
+        "changes", "notes", "blackout_s", "blackout", "precopy", "never",
     }  # fmt: skip
     assert value["switchover_s"] == value["bounds"]["mechanism_s"]
     assert [each["rank"] for each in value["changes"]] == list(range(1, len(value["changes"]) + 1))

@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from suite.machines import small
-from suite.scenarios import machines
+from suite.scenarios import blackouts, machines
 
 from vfio_migration import Migration, MigrationReport, MigrationStatus, MockDevice, migrate
+from vfio_migration.errors import ScenarioError
+from vfio_migration.forecast import predict
 from vfio_migration.scenarios.file import load_scenario
 from vfio_migration.scenarios.model import Scenario
 from vfio_migration.scenarios.runner import MOST_RECORDED, PARTS, ModeResult, Result, run_once, run_scenario
@@ -218,3 +221,23 @@ def test_of_many_runs_figures_are_kept_and_of_the_typical_one_the_events() -> No
     assert sum(run.recorded for run in mode.runs) == sum(bool(run.events) for run in mode.runs) == MOST_RECORDED
     assert mode.typical.events
     assert mode.typical.report.switchover_s == mode.median("switchover_s")
+
+
+@settings(max_examples=60)
+@given(blackouts(), st.booleans())
+def test_in_virtual_time_a_run_takes_what_is_predicted(scenario: Scenario, parallel: bool) -> None:
+    """B0 to B7, by two pieces of code that share nothing: the plan works it out, the machines wait for it."""
+    scenario = scenario if parallel else scenario.serial()
+    prediction = predict(scenario)
+    if prediction.never:
+        with pytest.raises(ScenarioError, match="would never begin"):
+            run(scenario, "parallel")
+        return
+    report = run_once(scenario, VirtualClock()).report
+    assert report.completed
+    near = pytest.approx
+    within = 1e-3 if scenario.surroundings.ram is not None else 2e-6
+    assert report.source_stop_s == near(prediction.source_stop_s, abs=2e-6, rel=0)
+    assert report.transfer_s == near(prediction.transfer_s, abs=within, rel=0)
+    assert report.destination_start_s == near(prediction.destination_start_s, abs=within, rel=0)
+    assert report.blackout_s == near(prediction.switchover_s, abs=within, rel=0)

@@ -1,0 +1,159 @@
+"""
+What the switchover takes, group by group, so that the gain of a change is known without planning all of it again.
+
+Only what a change touches is worked out: the depths that it is at, and its stretch of the transfer. Planning anew for
+each change would take too long for a machine of a thousand devices.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from vfio_migration.forecast.transfer_ledger import Saving, TransferLedger
+from vfio_migration.forecast.walked_depth import WalkedDepth
+from vfio_migration.plan import MigrationPlan, PlannedDevice, PlannedHandler, plan_switchover
+from vmstate import seconds_to_ns
+
+NS = 9  # digits: the clocks count nanoseconds, what is below is rounding
+_PASSES = 4
+_SOURCE_PASSES = (0, 1)
+
+
+@dataclass(frozen=True)
+class Part:
+    """
+    What a device or a handler puts into each of the four passes at its depth, in seconds, and into the transfer.
+
+    `launched` says in which of the passes it has a thread.
+    """
+
+    depth: int
+    thread: bool
+    seconds: tuple[float, ...]
+    transfer_s: float
+    launched: tuple[bool, ...] = (False,) * _PASSES
+    saving: Saving = Saving()  # noqa: RUF009 - frozen
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A group as the ledger takes it: what one of it puts in, and the places of all of it in the machine's order."""
+
+    part: Part
+    places: tuple[int, ...]
+
+
+def part_of(which: PlannedDevice | PlannedHandler) -> Part:
+    """Give what a device or handler puts into a plan, from a plan of it alone."""
+    if isinstance(which, PlannedHandler):
+        plan = plan_switchover([], [which])
+        return Part(which.depth, False, tuple(each.serial_s for each in plan.passes), 0.0)
+    plan = plan_switchover([which])
+    (step,) = plan.transfers
+    arcs_ns = sum(seconds_to_ns(which.arc_s(*arc)) for arc in step.arcs)
+    plain_ns = 0 if which.state is not None else seconds_to_ns(which.transfer_s)
+    return Part(
+        which.depth,
+        which.parallel,
+        tuple(each.serial_s for each in plan.passes),
+        plan.transfer_s,
+        tuple(any(step.arcs for depth in each.depths for step in depth.threads) for each in plan.passes),
+        Saving(which.known_state, arcs_ns, plain_ns),
+    )
+
+
+class Ledger:
+    """The seconds of every pass and depth, group by group, and the transfer."""
+
+    def __init__(self, groups: Sequence[Placed], plan: MigrationPlan) -> None:
+        self._groups = groups
+        self._plan = plan
+        self._in_turn: dict[tuple[int, int], float] = {}
+        self._threads: dict[tuple[int, int], list[tuple[float, int]]] = {}
+        for index, group in enumerate(groups):
+            for number, seconds in enumerate(group.part.seconds):
+                cell = (group.part.depth, number)
+                if group.part.thread:
+                    self._threads.setdefault(cell, []).append((seconds, index))
+                else:
+                    self._in_turn[cell] = self._in_turn.get(cell, 0.0) + len(group.places) * seconds
+        for threads in self._threads.values():
+            threads.sort(reverse=True)
+        phases = plan.switchover.phases
+        self._costs = (phases.launch_s, phases.join_s)
+        self._walked: dict[tuple[int, int], WalkedDepth] = {}
+        self._transfer = None if plan.transfer is None else TransferLedger(plan, plan.transfer, _savings(groups))
+
+    def gain(self, taken: Mapping[int, int], added: Sequence[tuple[Part, int]]) -> float:
+        """
+        Give by how many seconds the switchover is shorter with so many of these groups taken, and these added.
+
+        What is added takes the places of what is taken, in the same order. Of several that are alike the last is taken
+        first. When the switchover is decided stays as it is.
+        """
+        gains = [0.0] * _PASSES
+        away = [(self._groups[index].part, count) for index, count in taken.items()]
+        for depth in {part.depth for part, _ in (*away, *added)}:
+            for number in range(_PASSES):
+                gains[number] += self._cell(depth, number, {}, ()) - self._cell(depth, number, taken, added)
+        stop_gain = sum(gains[number] for number in _SOURCE_PASSES)
+        return round(sum(gains) + self._transfer_gain(stop_gain, taken, added), NS) + 0.0  # no negative zero
+
+    def _transfer_gain(self, stop_gain: float, taken: Mapping[int, int], added: Sequence[tuple[Part, int]]) -> float:
+        """Give by how much all is shorter that lies between stop and start."""
+        away = [(self._groups[index].part, count) for index, count in taken.items()]
+        if self._transfer is None:
+            before = sum((part.transfer_s + part.saving.state.config_load_s) * count for part, count in away)
+            return before - sum((part.transfer_s + part.saving.state.config_load_s) * count for part, count in added)
+        others: dict[int, Saving | None] = {}
+        for (index, count), new in zip_longest(taken.items(), added):
+            group = self._groups[index]
+            if new is None or new[0].saving != group.part.saving:
+                others |= dict.fromkeys(_last(group, count), None if new is None else new[0].saving)
+        return self._transfer.gain(stop_gain, others)
+
+    def _cell(self, depth: int, number: int, taken: Mapping[int, int], added: Sequence[tuple[Part, int]]) -> float:
+        """Give how long one pass stays at one depth: its longest thread, or all that comes in turn."""
+        in_turn = self._in_turn.get((depth, number), 0.0)
+        less = [(self._groups[index].part, -count) for index, count in taken.items()]
+        for part, count in (*less, *added):
+            if part.depth == depth and not part.thread:
+                in_turn += count * part.seconds[number]
+        if any(self._costs):
+            return self._walked_cell(depth, number, taken, added, in_turn)
+        left = (
+            seconds
+            for seconds, index in self._threads.get((depth, number), ())
+            if taken.get(index, 0) < len(self._groups[index].places)
+        )
+        new = (part.seconds[number] for part, _ in added if part.depth == depth and part.thread)
+        return max(in_turn, next(left, 0.0), *new)
+
+    def _walked_cell(
+        self, depth: int, number: int, taken: Mapping[int, int], added: Sequence[tuple[Part, int]], in_turn: float
+    ) -> float:
+        """Give the same where launching and joining take the walk some time, so that their order counts."""
+        key = (depth, number)
+        if key not in self._walked:
+            threads = {
+                place: group.part.seconds[number]
+                for group in self._groups
+                if group.part.depth == depth and group.part.launched[number]
+                for place in group.places
+            }
+            self._walked[key] = WalkedDepth(threads, *self._costs, backwards=number in _SOURCE_PASSES)
+        others: dict[int, float | None] = {}
+        for (index, count), new in zip_longest(taken.items(), added):
+            there = new is not None and new[0].depth == depth and new[0].launched[number]
+            others |= dict.fromkeys(_last(self._groups[index], count), new[0].seconds[number] if there else None)
+        return self._walked[key].seconds(in_turn, others)
+
+
+def _last(group: Placed, count: int) -> tuple[int, ...]:
+    return group.places[len(group.places) - count :]
+
+
+def _savings(groups: Sequence[Placed]) -> list[Saving]:
+    """Give what saving each device is, in the order of the devices; handlers have no place in it."""
+    placed = {place: group.part.saving for group in groups for place in group.places if place >= 0}
+    return [placed[place] for place in sorted(placed)]

@@ -1,0 +1,232 @@
+"""
+Pre-copy, and the decision to switch over (QEMU's `migration_iteration_run`): when it comes, and what is left then.
+
+Before each iteration what is left is estimated. If that can be sent within the downtime limit, at the bandwidth that
+was reached, it is asked for exactly; if that fits too, the switchover begins, in the middle of a pass of memory if it
+so happens. A guest that dirties faster than the link sends never gets there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vfio_migration.plan.pipeline import Flow, Pipeline
+from vfio_migration.plan.planned_state import CHUNK, PlannedState
+from vfio_migration.plan.surroundings import PlannedRam, Surroundings
+from vmstate import NS_PER_SECOND
+
+_WINDOW_NS = 100_000_000  # for as long, at least, the bandwidth is measured
+_ITERATION_S = 0.1  # of the link's time
+_IDLE = 2  # iterations without anything to send: the first may still end a window, the second shows that all stands
+_HOPELESS = 2_000  # iterations that are tried where reckoning says that it never comes
+_MOST = 200_000  # iterations, beside those of the first pass
+_NO_RAM = PlannedRam(0)
+
+
+@dataclass(frozen=True)
+class PrecopyPlan:
+    """
+    How pre-copy goes; times in nanoseconds, from when the source's set-up begins, sizes in bytes.
+
+    `never` says why the switchover is never decided, and is empty if it is. `passes` is the number of the last
+    `MIGRATION_PASS`, the exact query of the set-up being 1. What the switchover has to send is `ram_left`, and of each
+    device what is `left` of what pre-copy sends; of each so much was `loaded`. The destination has loaded what was sent
+    at `done_ns`.
+    """
+
+    never: str = ""
+    setup_ns: int = 0
+    decided_ns: int = 0
+    passes: int = 1
+    iterations: int = 0
+    measured: float | None = None
+    ram_left: int = 0
+    left: tuple[int, ...] = ()
+    loaded: tuple[int, ...] = ()
+    done_ns: int = 0
+
+
+def plan_precopy(
+    states: Sequence[PlannedState], surroundings: Surroundings, setup_ns: int, ready_ns: int
+) -> PrecopyPlan:
+    """
+    Plan pre-copy of devices with these states, in their order.
+
+    The source's set-up ends at `setup_ns`; the destination can receive from `ready_ns`, and the source is not stopped
+    before.
+    """
+    precopy = _Precopy(states, surroundings, setup_ns, ready_ns)
+    never = precopy.without_link() if surroundings.link is None else precopy.over_link()
+    return PrecopyPlan(
+        never,
+        setup_ns,
+        precopy.pipeline.now,
+        precopy.passes,
+        precopy.iterations,
+        precopy.measured,
+        precopy.known,
+        tuple(each.pending for each in precopy.devices),
+        tuple(each.flow.loaded for each in precopy.devices),
+        precopy.pipeline.done,
+    )
+
+
+@dataclass
+class _Device:
+    """A device in pre-copy: what is pending of this round, and the rounds to come."""
+
+    flow: Flow
+    pending: int
+    rounds: list[int]
+
+    def carry(self, pipeline: Pipeline, size: int) -> None:
+        pipeline.carry(self.flow, size)
+        self.pending -= size
+        if self.pending == 0 and self.rounds:  # the guest has dirtied some of it meanwhile
+            self.pending = self.rounds.pop()
+            self.flow.read = 0
+
+
+@dataclass
+class _Window:
+    """In which the bandwidth is measured, while the link is busy: to be idle does not lower it."""
+
+    start: int
+    carried: int = 0
+    busy: int = 0
+
+
+@dataclass
+class _Precopy:
+    states: Sequence[PlannedState]
+    surroundings: Surroundings
+    setup_ns: int
+    ready_ns: int
+    passes: int = 1
+    iterations: int = 0
+    measured: float | None = None
+    devices: list[_Device] = field(init=False)
+
+    def __post_init__(self) -> None:
+        around = self.surroundings
+        self.ram = around.ram or _NO_RAM
+        self.known = self.ram.size
+        self._dirtied = 0  # in all, at the last sync
+        self.devices = [_Device(Flow(each), 0, list(reversed(each.precopy_runs))) for each in self.states]
+        for each in self.devices:
+            each.pending = each.rounds.pop() if each.rounds else 0
+        self._active = [each for each in self.devices if each.pending]
+        self._at_stop = sum(each.size for each in self.states)
+        self.pipeline = Pipeline(around.precopy_bandwidth, around.latency_ns, self.setup_ns, self.ready_ns)
+        self._window = _Window(self.setup_ns)
+
+    def without_link(self) -> str:
+        """Make passes of all that is pending, until nothing is and the destination can receive."""
+        while True:
+            if not self._estimate():
+                self.pipeline.now = max(self.pipeline.now, self.ready_ns)
+                self.passes += 1
+                self._sync()
+                if not self._estimate():
+                    return ""
+            self.known = 0  # takes no time, and the exact query will say what was dirtied meanwhile
+            self._send_devices()
+            self.iterations += 1
+
+    def over_link(self) -> str:
+        """Iterate until what is left fits; gives why it never will, or nothing."""
+        most = _HOPELESS if self._is_hopeless() else _MOST + self.ram.size // max(1, self._budget())
+        idle = 0
+        while True:
+            if self._estimate() <= self._threshold() and self._exact() <= self._threshold():
+                if self.pipeline.now >= self.ready_ns:
+                    return ""
+                self.pipeline.now = self.ready_ns
+                continue
+            idle = 0 if self._iteration() else idle + 1
+            stands = not (self.ram.size and self.ram.dirty_rate)
+            if (idle >= _IDLE and stands) or self.iterations >= most:
+                return self._why()
+
+    def _estimate(self) -> int:
+        return self.known + sum(each.pending for each in self._active)
+
+    def _exact(self) -> int:
+        self._sync()
+        self.passes += 1
+        return self._estimate() + self._at_stop
+
+    def _sync(self) -> None:
+        dirtied = int(self.ram.dirty_rate * (self.pipeline.now - self.setup_ns) / NS_PER_SECOND)
+        self.known = min(self.ram.size, self.known + dirtied - self._dirtied)
+        self._dirtied = dirtied
+
+    def _threshold(self) -> float:
+        parameters = self.surroundings.parameters
+        bandwidth = parameters.switchover_bandwidth
+        if bandwidth is None:
+            bandwidth = self.measured or 0.0
+        return parameters.downtime_limit_s * bandwidth
+
+    def _budget(self) -> int:
+        return int((self.pipeline.bandwidth or 0.0) * _ITERATION_S)
+
+    def _iteration(self) -> int:
+        """Send what fits into one iteration, memory first; gives how many bytes that were."""
+        pipeline, window = self.pipeline, self._window
+        carried, busy = pipeline.carried, pipeline.busy
+        budget = self._budget()
+        ram = min(self.known, budget)
+        if ram:
+            pipeline.send(ram)
+            self.known -= ram
+        if not self.known and ram < budget:
+            self._send_devices(budget - ram)
+        window.carried += pipeline.carried - carried
+        window.busy += pipeline.busy - busy
+        if pipeline.carried == carried:
+            end = window.start + _WINDOW_NS
+            pipeline.now = end if end >= pipeline.now else pipeline.now + _WINDOW_NS
+        if pipeline.now - window.start >= _WINDOW_NS:
+            if window.busy > 0:
+                self.measured = window.carried * NS_PER_SECOND / window.busy
+            self._window = _Window(pipeline.now)
+        self.iterations += 1
+        return pipeline.carried - carried
+
+    def _send_devices(self, budget: int | None = None) -> None:
+        """Send what is pending of each in turn, in whole chunks: the last is sent if any of the budget is left."""
+        for each in self._active:
+            size = each.pending
+            if budget is not None:
+                size = min(size, -(-budget // CHUNK) * CHUNK)
+                budget -= size
+            each.carry(self.pipeline, size)
+            if budget is not None and budget <= 0:
+                break
+        self._active = [each for each in self._active if each.pending]
+
+    def _is_hopeless(self) -> bool:
+        """Say whether it cannot come, but for what is rounded where hardly anything is sent."""
+        rate = self.pipeline.bandwidth or 0.0
+        parameters = self.surroundings.parameters
+        fits = parameters.downtime_limit_s * (parameters.switchover_bandwidth or rate)
+        too_fast = self.ram.dirty_rate >= rate and self.ram.size + self._at_stop > fits
+        return self._at_stop > fits or too_fast
+
+    def _why(self) -> str:
+        """Say why the switchover is never decided, and what to do."""
+        rate = self.pipeline.bandwidth or 0.0
+        parameters = self.surroundings.parameters
+        if self.measured is None and parameters.switchover_bandwidth is None:
+            return "nothing is sent before the stop by which a bandwidth could be measured: give switchover_bandwidth"
+        if self._at_stop > self._threshold():
+            return (
+                f"the devices have {self._at_stop:,} bytes to send once they are stopped, and the downtime limit of "
+                f"{parameters.downtime_limit_s * 1000:,.1f} ms allows {self._threshold():,.0f}: raise the limit"
+            )
+        if self.ram.dirty_rate >= rate:
+            return (
+                f"the guest dirties {self.ram.dirty_rate:,.0f} bytes per second and the link sends {rate:,.0f}: "
+                "raise the limit, or slow the guest down"
+            )
+        return f"it is not decided within {self.iterations:,} iterations: raise the limit, or slow the guest down"
