@@ -529,8 +529,8 @@ class VirtualClock:
         # An exploration is a closed world: what is outside of it (whoever runs the tests) will not end the wait.
         if self._explorer is None and any(task.outside for task in stuck) and self._somebody_outside():
             return None
-        # Who waits for another thread's end waits on if that thread is told, and sees what becomes of it; and the last to
-        # wait is the one that has closed the circle. Rejected: to tell all. None of them could put it right any more.
+        # Who waits for the end of a thread waits on if that thread is told, and sees what becomes of it; the last to
+        # wait is the one that has closed the circle. Rejected: to tell all. Nobody could put it right any more.
         return next((task for task in reversed(stuck) if task.waits_for_thread is None), stuck[-1])
 
     def _somebody_outside(self) -> bool:

@@ -1,6 +1,6 @@
 """Trying many schedules of a test, and replaying one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from itertools import islice
 
