@@ -108,7 +108,10 @@ class Surprising(MockDevice):
         (Surprising, r"set_arc, RUNNING -> .*: raised RuntimeError\('out of cheese'\), which is no OSError"),
     ],
 )
-def test_a_broken_device_is_named_for_what_is_wrong(broken: type[MockDevice], why: str) -> None:
+def test_a_broken_device_is_named_for_what_is_wrong(
+    broken: type[MockDevice], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["vfio_migration.testing.check_backend"], "_MOST_READS", 1000)
     seeds = itertools.count()
     make: Callable[[], DeviceBackend] = lambda: broken(seed=next(seeds))  # noqa: E731
     with pytest.raises(BackendCheckError, match=why):
