@@ -112,7 +112,7 @@ class VirtualClock:
         self._stall_limit_s = _NEVER_S if limit_s is None else limit_s
         self._policy: Policy = policy or InOrder()
         self._in_order = isinstance(self._policy, InOrder)  # which takes the first, and needs no list of thousands
-        self._explorer = policy if isinstance(policy, Explorer) else None
+        self._explorer = policy if policy is not None and isinstance(policy, Explorer) else None
         self._any_time = self._explorer is not None and self._explorer.any_time
         self._local = threading.local()  # .task: the calling thread's, while it takes part
         self._mutex = _new_lock()  # guards all below, and all tasks; held for moments only

@@ -23,6 +23,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 RIGHT: dict[str, dict[str, Any]] = {
     "no_lost_update": {"preempt": (faults.LockedCounter,)},
+    "no_lost_update_at_a_checkpoint": {},
     "not_crosswise": {},
     "any_order": {},
     "waited_for_device": {"timing": "any"},
