@@ -14,7 +14,7 @@ FAILING, SHOWN, MENDED = (
 
 
 def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:xdist", *options, timeout=50)
+    return pytester.runpytest_inprocess("-p", "no:cacheprovider", *options)
 
 
 def test_the_race_of_the_guide_is_found_replayed_and_mended(pytester: pytest.Pytester) -> None:
@@ -26,7 +26,7 @@ def test_the_race_of_the_guide_is_found_replayed_and_mended(pytester: pytest.Pyt
     assert any(printed[begin : begin + len(shown)] == shown for begin in range(len(printed)))
     command = shlex.split(SHOWN.splitlines()[-1].partition("or: ")[2])
     assert command[0] == "pytest"
-    for _ in range(3):
+    for _ in range(2):
         again = run(pytester, *command[1:])
         again.assert_outcomes(failed=1)
         again.stdout.no_fnmatch_line("*ReplayError*")
