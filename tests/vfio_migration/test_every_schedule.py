@@ -49,7 +49,7 @@ def bracket(threads: str, *, latency: float = 0.0, depths: tuple[int, int] = (1,
     return test
 
 
-@pytest.mark.parametrize("timing", ["exact", "any"])
+@pytest.mark.parametrize("timing", ["exact", pytest.param("any", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("latency", [0.0, 0.01])
 @pytest.mark.parametrize("depths", [(1, 1), (1, 2)])
 def test_a_bracket_holds_in_all_schedules(depths: tuple[int, int], latency: float, timing: str) -> None:
@@ -58,6 +58,7 @@ def test_a_bracket_holds_in_all_schedules(depths: tuple[int, int], latency: floa
     assert exploration.complete
 
 
+@pytest.mark.slow
 def test_a_bracket_of_parked_threads_holds_in_all_schedules() -> None:
     exploration = explore(bracket("parked"), policy="exhaustive")
     exploration.check()
@@ -83,6 +84,7 @@ def test_a_bracket_there_and_back_holds_in_all_schedules(
     assert exploration.complete or exploration.schedules == 6000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", LAUNCHERS)
 @pytest.mark.parametrize("policy", ["pct", "random"])
 def test_launch_and_join_hold_between_any_two_of_their_lines(policy: str, threads: str) -> None:
@@ -123,8 +125,8 @@ def watched(threads: str, stall_s: float, give_up_s: float) -> Test:
 
 
 @pytest.mark.parametrize("threads", LAUNCHERS)
-@pytest.mark.parametrize("timing", ["exact", "any"])
-@pytest.mark.parametrize("policy", ["pct", "random"])
+@pytest.mark.parametrize("timing", [pytest.param("exact", marks=pytest.mark.slow), "any"])
+@pytest.mark.parametrize("policy", ["pct", pytest.param("random", marks=pytest.mark.slow)])
 def test_a_device_that_comes_back_when_it_is_given_up_is_lost_or_not_and_stays_so(
     policy: str, timing: str, threads: str
 ) -> None:
@@ -177,8 +179,8 @@ def cancelled(threads: str, after_s: float, met: set[str], **options: Any) -> Te
 MOMENTS = {"active": 0.02, "stop": 0.06, "commitment": 0.08, "end": 0.11}
 
 
-@pytest.mark.parametrize("timing", ["exact", "any"])
-@pytest.mark.parametrize("policy", ["pct", "random"])
+@pytest.mark.parametrize("timing", ["exact", pytest.param("any", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("policy", ["pct", pytest.param("random", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_cancel_at_any_moment_leaves_one_side_running(moment: str, policy: str, timing: str) -> None:
     met: set[str] = set()
@@ -217,6 +219,7 @@ def failing(threads: str, **faults: Any) -> Test:
     return test
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", LAUNCHERS)
 @pytest.mark.parametrize(
     "fault", ["PRE_COPY -> PRE_COPY_P2P", "PRE_COPY_P2P -> STOP_COPY", "RESUMING -> STOP", "RUNNING_P2P -> RUNNING"]
