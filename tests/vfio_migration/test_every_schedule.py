@@ -12,6 +12,7 @@ import pytest
 import vfio_migration.changes.launch_and_join
 import vfio_migration.changes.launchers.parked
 import vfio_migration.live.control
+import vfio_migration.live.source
 from vfio_migration import DeviceState, MigrationStatus, Watchdog
 from vfio_migration.errors import VFIOMigrationError
 from vfio_migration.live import Migration
@@ -48,7 +49,7 @@ def bracket(threads: str, *, latency: float = 0.0, depths: tuple[int, int] = (1,
     return test
 
 
-@pytest.mark.parametrize("timing", ["exact", "any"])
+@pytest.mark.parametrize("timing", ["exact", pytest.param("any", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("latency", [0.0, 0.01])
 @pytest.mark.parametrize("depths", [(1, 1), (1, 2)])
 def test_a_bracket_holds_in_all_schedules(depths: tuple[int, int], latency: float, timing: str) -> None:
@@ -57,6 +58,7 @@ def test_a_bracket_holds_in_all_schedules(depths: tuple[int, int], latency: floa
     assert exploration.complete
 
 
+@pytest.mark.slow
 def test_a_bracket_of_parked_threads_holds_in_all_schedules() -> None:
     exploration = explore(bracket("parked"), policy="exhaustive")
     exploration.check()
@@ -82,6 +84,7 @@ def test_a_bracket_there_and_back_holds_in_all_schedules(
     assert exploration.complete or exploration.schedules == 6000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", LAUNCHERS)
 @pytest.mark.parametrize("policy", ["pct", "random"])
 def test_launch_and_join_hold_between_any_two_of_their_lines(policy: str, threads: str) -> None:
@@ -122,8 +125,8 @@ def watched(threads: str, stall_s: float, give_up_s: float) -> Test:
 
 
 @pytest.mark.parametrize("threads", LAUNCHERS)
-@pytest.mark.parametrize("timing", ["exact", "any"])
-@pytest.mark.parametrize("policy", ["pct", "random"])
+@pytest.mark.parametrize("timing", [pytest.param("exact", marks=pytest.mark.slow), "any"])
+@pytest.mark.parametrize("policy", ["pct", pytest.param("random", marks=pytest.mark.slow)])
 def test_a_device_that_comes_back_when_it_is_given_up_is_lost_or_not_and_stays_so(
     policy: str, timing: str, threads: str
 ) -> None:
@@ -141,8 +144,8 @@ def test_give_up_against_come_back_between_any_two_lines(threads: str) -> None:
 # Cancelling
 
 
-def cancelled(threads: str, after_s: float, **options: Any) -> Test:
-    """A migration that somebody cancels, before its commitment or after it, or just then."""
+def cancelled(threads: str, after_s: float, met: set[str], **options: Any) -> Test:
+    """A migration that somebody cancels, before its commitment or after it, or just then; how it ends goes to `met`."""
 
     def test(clock: VirtualClock) -> None:
         with PairRig(clock=clock, threads=threads) as pair:
@@ -166,26 +169,36 @@ def cancelled(threads: str, after_s: float, **options: Any) -> Test:
             runs = [rig.machine.run_state.live for rig in (pair.source, pair.destination)]
             assert sum(runs) == 1
             assert runs[report.completed]
+            met.add(str(report.status))
 
     return test
 
 
-SWITCHOVER_S = 0.05  # what two devices take, about; from before the stop until after the commitment
+# When the two devices are in pre-copy, when the machine begins to stop, when it is stopped and its devices are saved
+# (which ends with the commitment), and when the destination runs.
+MOMENTS = {"active": 0.02, "stop": 0.06, "commitment": 0.08, "end": 0.11}
 
 
-@pytest.mark.parametrize("timing", ["exact", "any"])
-@pytest.mark.parametrize("policy", ["pct", "random"])
-def test_a_cancel_at_any_moment_leaves_one_side_running(policy: str, timing: str) -> None:
-    explore(cancelled("per-change", SWITCHOVER_S), policy=policy, timing=timing, schedules=60).check()
+@pytest.mark.parametrize("timing", ["exact", pytest.param("any", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("policy", ["pct", pytest.param("random", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_cancel_at_any_moment_leaves_one_side_running(moment: str, policy: str, timing: str) -> None:
+    met: set[str] = set()
+    test = cancelled("per-change", MOMENTS[moment], met)
+    explore(test, policy=policy, timing=timing, schedules=40).check()
+    if (moment, timing) == ("commitment", "any"):  # both what came in time and what came too late was tried
+        assert met == {"completed", "cancelled"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("threads", LAUNCHERS)
 @pytest.mark.parametrize("policy", ["pct", "random"])
-def test_a_cancel_against_the_commitment_between_any_two_lines(policy: str, threads: str) -> None:
-    preempt = (vfio_migration.live.control,)
+@pytest.mark.parametrize("moment", ["stop", "commitment", "end"])
+def test_a_cancel_between_any_two_lines_leaves_one_side_running(moment: str, policy: str, threads: str) -> None:
+    preempt = (vfio_migration.live.control, vfio_migration.live.source)
     for timing in ("exact", "any"):
-        explore(cancelled(threads, SWITCHOVER_S), policy=policy, timing=timing, schedules=400, preempt=preempt).check()
+        test = cancelled(threads, MOMENTS[moment], set())
+        explore(test, policy=policy, timing=timing, schedules=150, preempt=preempt).check()
 
 
 # Migrations with faults
@@ -206,6 +219,7 @@ def failing(threads: str, **faults: Any) -> Test:
     return test
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", LAUNCHERS)
 @pytest.mark.parametrize(
     "fault", ["PRE_COPY -> PRE_COPY_P2P", "PRE_COPY_P2P -> STOP_COPY", "RESUMING -> STOP", "RUNNING_P2P -> RUNNING"]

@@ -93,8 +93,7 @@ def explore_command(
     """
     Migrate a scenario in many orders of its threads, and see that what must hold afterwards does.
 
-    Exit status: 0, 1 if a schedule was found in which something does not hold, or 2 if the scenario, an option or the
-    schedule to be replayed cannot be used.
+    Exit status: 0, 1 if something does not hold in a schedule, or 2 if what was given cannot be used.
     """
     console = Console(highlight=False)
     check = ScenarioCheck(_loaded(scenario))

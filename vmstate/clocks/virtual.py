@@ -112,7 +112,7 @@ class VirtualClock:
         self._stall_limit_s = _NEVER_S if limit_s is None else limit_s
         self._policy: Policy = policy or InOrder()
         self._in_order = isinstance(self._policy, InOrder)  # which takes the first, and needs no list of thousands
-        self._explorer = policy if isinstance(policy, Explorer) else None
+        self._explorer = policy if policy is not None and isinstance(policy, Explorer) else None
         self._any_time = self._explorer is not None and self._explorer.any_time
         self._local = threading.local()  # .task: the calling thread's, while it takes part
         self._mutex = _new_lock()  # guards all below, and all tasks; held for moments only
@@ -529,6 +529,8 @@ class VirtualClock:
         # An exploration is a closed world: what is outside of it (whoever runs the tests) will not end the wait.
         if self._explorer is None and any(task.outside for task in stuck) and self._somebody_outside():
             return None
+        # Who waits for the end of a thread waits on if that thread is told, and sees what becomes of it; the last to
+        # wait is the one that has closed the circle. Rejected: to tell all. Nobody could put it right any more.
         return next((task for task in reversed(stuck) if task.waits_for_thread is None), stuck[-1])
 
     def _somebody_outside(self) -> bool:
@@ -653,6 +655,7 @@ class _VirtualLock:
             try:
                 clock._take_turn(task)
             except BaseException:
+                # A Ctrl-C may come when the lock has been handed over already: nobody else would ever let go of it.
                 if self._handed_to(task):
                     self.release()
                 raise
@@ -665,6 +668,8 @@ class _VirtualLock:
             if not self._held:
                 raise RuntimeError(f"{self._name}: released, but not held")
             if self._queue:
+                # Handed over, and not set free: who lets go of a lock runs on, and would have it again before anybody
+                # who has waited for it gets to ask.
                 self._heir = next(iter(self._queue))
                 clock._wake(self._heir)
             else:

@@ -1,18 +1,21 @@
 """Trying many schedules of a test, and replaying one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
+from itertools import islice
 
 from vmstate.exploring.chooser import Noted
 from vmstate.exploring.errors import ReplayError, TooManyChoicesError, UnsteadyTestError
 from vmstate.exploring.failure import Exploration, ScheduleFailure
 from vmstate.exploring.lines import names_of
-from vmstate.exploring.policies import Replayed
+from vmstate.exploring.policies import FromPrefix, InOrderPolicy, Replayed, SchedulePolicy, neighbours
 from vmstate.exploring.report import Witness, report
 from vmstate.exploring.run import Runner, Test, Way, runner_of
 from vmstate.exploring.schedule import TIMINGS, Schedule, Switch, checksum, parse_schedule
 from vmstate.exploring.search import Found, make_search, search_schedules
 from vmstate.exploring.shrinking import shrink
+
+_MOST_NEIGHBOURS = 300
 
 
 def explore(
@@ -100,17 +103,32 @@ def _misfit(read: Schedule, policy: Replayed, noted: Noted) -> str | None:
     return None
 
 
+def _one_switch(usual: Noted, attempt: Callable[[SchedulePolicy], Noted | None]) -> list[Switch] | None:
+    """
+    Look for a single switch that is enough.
+
+    To leave out switches does not get there from two that only make up for one another, and most faults need one.
+    """
+    for prefix in islice(neighbours(tuple(usual.choices)), _MOST_NEIGHBOURS):
+        noted = attempt(FromPrefix(prefix.taken()))
+        if noted is not None and noted.switches_of_failure == 1:
+            return noted.switches[:1]
+    return None
+
+
 def _shrunk(runner: Runner, way: Way, policy: str, found: Found) -> ScheduleFailure:
     """Make the failure of a schedule, with as few switches as can be."""
 
-    def attempt(switches: Sequence[Switch]) -> Noted | None:
-        noted = runner.run(Replayed(switches))
+    def attempt(chosen: SchedulePolicy) -> Noted | None:
+        noted = runner.run(chosen)
         failure = noted.failure
         return noted if failure is not None and type(failure).__name__ == found.kind else None
 
     switches = list(found.switches)
     if found.kind != TooManyChoicesError.__name__:  # which takes long, and where each switch is as good as another
-        switches = shrink(switches, attempt)
+        switches = shrink(switches, lambda fewer: attempt(Replayed(fewer)))
+    if len(switches) > 1:
+        switches = _one_switch(runner.run(InOrderPolicy()), attempt) or switches
     witness = Witness()
     runner.lines.on_line = witness.line
     noted = runner.run(Replayed(switches), witness.stopped)

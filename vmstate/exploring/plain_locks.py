@@ -1,8 +1,8 @@
 """
-Locks of `threading` in an exploration that stops threads between lines.
+Locks of `threading` in an exploration.
 
 A thread that is stopped while it holds a plain lock would make whoever wants it wait outside the clock, for ever. So
-while lines are watched, `threading.Lock` and `threading.RLock` make locks whose waits go through the clock, in threads
+in an exploration, `threading.Lock` and `threading.RLock` make locks whose waits go through the clock, in threads
 of the exploration; in all others they are what they always were. Locks that were made before are not changed, nor are
 those that the standard library makes for itself: its events and conditions wait in ways of their own, for threads to
 start among others.

@@ -104,9 +104,5 @@ class Runner:
 def runner_of(test: Test | str, way: Way) -> Iterator[Runner]:
     """Give what runs a test, with the lines of `preempt` watched as long as the context lasts."""
     found = find_test(test)
-    with Lines(way.preempt) as lines:
-        if not way.preempt:
-            yield Runner(found, way, lines)
-            return
-        with plain_locks_wait_through_the_clock():
-            yield Runner(found, way, lines)
+    with Lines(way.preempt) as lines, plain_locks_wait_through_the_clock():
+        yield Runner(found, way, lines)

@@ -51,6 +51,19 @@ def no_lost_update(clock: VirtualClock) -> None:
     assert counter.n == 2
 
 
+def no_lost_update_at_a_checkpoint(clock: VirtualClock) -> None:
+    counter, lock = Counter(), threading.Lock()
+
+    def add() -> None:
+        with lock:
+            x = counter.n
+            checkpoint()
+            counter.n = x + 1
+
+    run_all(clock, add, add)
+    assert counter.n == 2
+
+
 def crosswise(clock: VirtualClock) -> None:
     left, right = clock.lock("left"), clock.lock("right")
     run_all(clock, lambda: _both(left, right), lambda: _both(right, left))

@@ -16,7 +16,14 @@ def shell(line: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=50, check=False)
 
 
-@pytest.mark.parametrize("command", [PREDICT, f"{COMMAND} scenarios", f"{COMMAND} --version"])
+KINDS = ("fifo", "loop", "device", "folder")
+slow = pytest.mark.slow  # a process for each; the first command and one of each kind are quick enough
+
+
+@pytest.mark.parametrize(
+    "command",
+    [PREDICT, pytest.param(f"{COMMAND} scenarios", marks=slow), pytest.param(f"{COMMAND} --version", marks=slow)],
+)
 @pytest.mark.parametrize(
     ("redirection", "status", "said"),
     [
@@ -37,8 +44,14 @@ def test_streams_that_cannot_be_written_are_an_error_of_ours(
     assert len(done.stderr.splitlines()) <= 1
 
 
-@pytest.mark.parametrize("command", ["predict {}", "run {}", "import {}", "predict host --json {0}/{0}"])
-@pytest.mark.parametrize("kind", ["fifo", "loop", "device", "folder"])
+FILES = [
+    pytest.param(command, kind, marks=() if number % len(KINDS) == place else slow)
+    for number, command in enumerate(["predict {}", "run {}", "import {}", "predict host --json {0}/{0}"])
+    for place, kind in enumerate(KINDS)
+]
+
+
+@pytest.mark.parametrize(("command", "kind"), FILES)
 def test_files_that_are_none_are_an_error_of_ours(command: str, kind: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")

@@ -268,7 +268,7 @@ def test_of_equal_gains_the_smaller_change_comes_first() -> None:
     ]
 
 
-@pytest.mark.parametrize("alike", [True, False])
+@pytest.mark.parametrize("alike", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_thousand_devices_are_planned_once_and_not_anew_for_each_change(
     monkeypatch: pytest.MonkeyPatch, alike: bool
 ) -> None:

@@ -245,6 +245,7 @@ def test_many_migrations_are_told_of_in_few_lines(tmp_path: Path) -> None:
     assert max(len(note) for note in log.notes) < 1000
 
 
+@pytest.mark.slow
 def test_many_devices_make_no_long_report(tmp_path: Path) -> None:
     names = [f"0000:{number:04x}:00.0" for number in range(5000)]
     lines = [f"vfio_migration_set_state  ({name}) new state STOP_COPY, recover state ERROR" for name in names]

@@ -182,6 +182,7 @@ def test_real_time_has_no_schedules(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*in virtual time, not in real time*"])
 
 
+@pytest.mark.slow
 def test_it_works_under_xdist(pytester: pytest.Pytester) -> None:
     pytest.importorskip("xdist", reason="pytest-xdist is not installed")
     pytester.makepyfile(test_it=RACE.format(wrong=False))

@@ -74,6 +74,7 @@ def test_a_test_that_passes_or_records_nothing_shows_none(pytester: pytest.Pytes
     result.stdout.no_fnmatch_line("*machine timeline*")
 
 
+@pytest.mark.slow
 def test_it_works_under_xdist_and_with_a_timeout(pytester: pytest.Pytester) -> None:
     pytest.importorskip("xdist", reason="pytest-xdist is not installed")
     pytester.makepyfile(PAIR.format(outcome="False"))

@@ -23,6 +23,7 @@ def test_the_mock_passes(flags: MigrationFlags, size: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_example_of_a_device_in_another_process_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "docs" / "examples")
     made = itertools.count(1)

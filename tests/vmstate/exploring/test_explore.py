@@ -23,6 +23,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 RIGHT: dict[str, dict[str, Any]] = {
     "no_lost_update": {"preempt": (faults.LockedCounter,)},
+    "no_lost_update_at_a_checkpoint": {},
     "not_crosswise": {},
     "any_order": {},
     "waited_for_device": {"timing": "any"},
@@ -86,7 +87,10 @@ def orders_of(threads: int, steps: int, **options: Any) -> tuple[list[str], Expl
     return met, explore(test, policy=options.pop("policy", "exhaustive"), **options)
 
 
-@pytest.mark.parametrize(("threads", "steps", "orders"), [(2, 3, 20), (2, 4, 70), (3, 2, 90), (3, 3, 1680)])
+@pytest.mark.parametrize(
+    ("threads", "steps", "orders"),
+    [(2, 3, 20), (2, 4, 70), (3, 2, 90), pytest.param(3, 3, 1680, marks=pytest.mark.slow)],
+)
 def test_exhaustive_meets_each_order_once(threads: int, steps: int, orders: int) -> None:
     met, exploration = orders_of(threads, steps, schedules=2000)
     assert len(met) == len(set(met)) == exploration.schedules == orders

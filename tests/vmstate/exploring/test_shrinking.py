@@ -23,7 +23,7 @@ from vmstate.exploring.shrinking import shrink
     ("name", "preempt", "fewest"),
     [("lost_update", (faults.Counter,), 1), ("crosswise", (), 1), ("depth_three", (), 2), ("missing_join", (), 1)],
 )
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_no_switch_of_a_shrunk_schedule_can_be_left_out(
     name: str, preempt: tuple[object, ...], fewest: int, policy: str, seed: int
 ) -> None:
@@ -31,7 +31,7 @@ def test_no_switch_of_a_shrunk_schedule_can_be_left_out(
     failure = explore(test, policy=policy, preempt=preempt, seed=seed).failure
     assert failure is not None
     switches = parse_schedule(failure.schedule).switches
-    assert len(switches) >= fewest
+    assert len(switches) == fewest
     with runner_of(test, Way("exact", names_of(preempt))) as runner:
         assert runner.run(Replayed(switches)).failure is not None
         for size in range(len(switches)):

@@ -97,6 +97,12 @@ class Frontier:
         self._waiting.setdefault(preemptions, []).append(prefixes)
 
 
+def neighbours(choices: tuple[Choice, ...]) -> Iterator[Prefix]:
+    """Give the schedules that leave the usual one, whose choices these are, just once."""
+    yield from _others(choices, 0, preempting=False)
+    yield from _others(choices, 0, preempting=True)
+
+
 def _others(choices: tuple[Choice, ...], begun: int, *, preempting: bool) -> Iterator[Prefix]:
     """Give the schedules that leave this one after its prefix, the last choice first."""
     for length in range(len(choices) - 1, begun - 1, -1):
