@@ -25,7 +25,7 @@ def whole_migration_changes(plan: MigrationPlan, anew: Callable[[Surroundings], 
 def _variants(around: Surroundings) -> Iterator[tuple[ChangeKind, str, str, Surroundings]]:
     """Give what could be changed: nothing of it counts where there is no link."""
     link, ram, parameters = around.link, around.ram, around.parameters
-    if link is None:
+    if link is None or link.bandwidth is None:
         return
     faster = replace(link, bandwidth=link.bandwidth * 2)
     yield ChangeKind.LINK, "link", "twice as fast", replace(around, link=faster)

@@ -13,7 +13,7 @@ class MigrationParameters:
     - `max_bandwidth`: bytes per second until the switchover is decided; None: whatever the link takes.
     - `switchover_bandwidth`: bytes per second to reckon with instead of what was measured (QEMU's
       `avail-switchover-bandwidth`); None: what was measured.
-    - `multifd_channels`, `return_path`, `switchover_ack`: as in QEMU.
+    - `multifd_channels`, `return_path`, `switchover_ack`: as the capabilities of these names.
 
     Raises:
         ValueError: a value cannot be used; the message names it.
@@ -39,23 +39,26 @@ class MigrationParameters:
         for name in ("return_path", "switchover_ack"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}: expected true or false, got {getattr(self, name)!r}")  # noqa: TRY004 - of a value
+        if self.switchover_ack and not self.return_path:
+            raise ValueError("switchover_ack: expected return_path too, as the acknowledgement comes that way")
 
 
 @dataclass(frozen=True)
 class Link:
     """
-    What the stream goes over: bytes per second, and how many seconds later they arrive.
+    What the stream goes over: bytes per second (None: sending takes no time), and how many seconds later they arrive.
 
     Raises:
         ValueError: a value cannot be used; the message names it.
 
     """
 
-    bandwidth: float
+    bandwidth: float | None
     latency_s: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_rate("bandwidth", self.bandwidth)
+        if self.bandwidth is not None:
+            _check_rate("bandwidth", self.bandwidth)
         _check_seconds("latency_s", self.latency_s)
 
 
