@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
-from vfio_migration.errors import described
+from vfio_migration.errors import ScenarioError, described
 from vfio_migration.live import Migration, MigrationReport, MigrationStatus, migrate
 from vfio_migration.plan import Bounds
 from vfio_migration.recorded import Timeline, build_timeline
@@ -149,9 +149,13 @@ def run_scenario(
     Migrate a scenario's machine `runs` times in each mode; `on_run` is called after each.
 
     Raises:
+        ScenarioError: it would go on for ever, as the switchover is never decided.
         KeyboardInterrupt: Ctrl-C; a migration that could still be cancelled was, and its source runs again.
 
     """
+    plan = scenario.plan()
+    if plan.never:
+        raise ScenarioError(f"{scenario.name}: there never is a switchover: {plan.never}")
     results = {mode: _Collected() for mode in modes}
     for _ in range(runs):
         for mode in modes:  # in turns, so that whatever else the machine does meets all of them
@@ -163,7 +167,7 @@ def run_scenario(
     return Result(
         scenario.name,
         {mode: ModeResult(tuple(each.runs)) for mode, each in results.items()},
-        scenario.plan().bounds,
+        plan.bounds,
     )
 
 
