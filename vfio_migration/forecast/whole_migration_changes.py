@@ -42,6 +42,6 @@ def _variants(around: Surroundings) -> Iterator[tuple[ChangeKind, str, str, Surr
     for word, factor in (("halved", 0.5), ("doubled", 2.0)):
         limited = replace(parameters, downtime_limit_s=parameters.downtime_limit_s * factor)
         yield ChangeKind.PARAMETER, "downtime_limit_s", word, replace(around, parameters=limited)
-    if parameters.max_bandwidth is not None and parameters.max_bandwidth < link.bandwidth:
+    if parameters.max_bandwidth is not None and parameters.max_bandwidth < link.rate:
         free = replace(parameters, max_bandwidth=None)
         yield ChangeKind.PARAMETER, "max_bandwidth", "lifted", replace(around, parameters=free)

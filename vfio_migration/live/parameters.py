@@ -13,7 +13,7 @@ class MigrationParameters:
     - `max_bandwidth`: bytes per second until the switchover is decided; None: whatever the link takes.
     - `switchover_bandwidth`: bytes per second to reckon with instead of what was measured (QEMU's
       `avail-switchover-bandwidth`); None: what was measured.
-    - `multifd_channels`, `return_path`, `switchover_ack`: as the capabilities of these names.
+    - `multifd_channels`, `return_path`, `switchover_ack`: as in QEMU.
 
     Raises:
         ValueError: a value cannot be used; the message names it.
@@ -60,6 +60,11 @@ class Link:
         if self.bandwidth is not None:
             _check_rate("bandwidth", self.bandwidth)
         _check_seconds("latency_s", self.latency_s)
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second; infinitely many where sending takes no time."""
+        return math.inf if self.bandwidth is None else self.bandwidth
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -149,13 +149,13 @@ def run_scenario(
     Migrate a scenario's machine `runs` times in each mode; `on_run` is called after each.
 
     Raises:
-        ScenarioError: it would go on for ever, as the switchover is never decided.
+        ScenarioError: the switchover would never begin, and so no run would end.
         KeyboardInterrupt: Ctrl-C; a migration that could still be cancelled was, and its source runs again.
 
     """
-    plan = scenario.plan()
-    if plan.never:
-        raise ScenarioError(f"{scenario.name}: there never is a switchover: {plan.never}")
+    never = scenario.plan().never
+    if never:
+        raise ScenarioError(f"{scenario.name}: the switchover would never begin: {never}")
     results = {mode: _Collected() for mode in modes}
     for _ in range(runs):
         for mode in modes:  # in turns, so that whatever else the machine does meets all of them
@@ -167,7 +167,7 @@ def run_scenario(
     return Result(
         scenario.name,
         {mode: ModeResult(tuple(each.runs)) for mode, each in results.items()},
-        plan.bounds,
+        scenario.plan().bounds,
     )
 
 
