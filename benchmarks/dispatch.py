@@ -429,7 +429,6 @@ def measure(options: argparse.Namespace, peers: dict[str, Any]) -> dict[str, lis
     added = {order: Part(f"{order} priorities", [(SETTLED, SORTED), (SETTLED, PLAIN)]) for order in ORDERS}
     added["random"].at_most.append((SORTED, 100_000, 1.0))
     changed = {variant: Part(needed, [(CHANGING, SORTED)]) for variant, needed in VARIANTS.items()}
-    changed["settled"].at_most.append((SORTED, 1_000_000, 0.5))
     for handlers in options.handlers:
         for depths, part in notified.items():
             contenders = notifying(handlers, depths, peers, options.pluggy_up_to)

@@ -12,11 +12,10 @@ The rules are those of QEMU's `qemu_add_vm_change_state_handler_prio_full` and `
 
 import operator
 import threading
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from itertools import chain
 from types import TracebackType
 from typing import Self
 
@@ -109,7 +108,7 @@ class HandlerList:
         self._mutex = threading.Lock()
         self._sorted: list[HandlerEntry] = []  # replaced, never edited: whoever iterates over it is not disturbed
         self._added: list[HandlerEntry] = []  # since it was settled
-        self._removed = 0  # how many entries in the two are removed
+        self._gone: list[HandlerEntry] = []  # which are still in one of the two
         self._registrations = 0
         self._steps: dict[tuple[PassKind, bool], list[Callback | None]] = {}  # passes built from `_sorted`
         self._walking = False
@@ -222,7 +221,7 @@ class HandlerList:
         return self._notifying
 
     def __len__(self) -> int:
-        return len(self._sorted) + len(self._added) - self._removed
+        return len(self._sorted) + len(self._added) - len(self._gone)
 
     def __iter__(self) -> Iterator[HandlerEntry]:
         """Iterate over the entries as they are now, ascending."""
@@ -320,9 +319,9 @@ class HandlerList:
                 return
             entry.removed = True
             entry.changed_in_pass = self.passes if self._walking else _BETWEEN
-            self._removed += 1
+            self._gone.append(entry)
             self._note_change(entry, came=False)
-            if self._removed > len(self) + _SPARE:
+            if len(self._gone) > len(self) + _SPARE:
                 self._settled()
 
     def _note_change(self, entry: HandlerEntry, *, came: bool) -> None:
@@ -335,14 +334,25 @@ class HandlerList:
         """
         Bring the order up to date, and give it as it is now.
 
-        Sorting finds two runs that are sorted already, or nearly, and merges them. Blocks with a search for each
-        change were tried: quicker for a few changes among a million entries, which no machine has, and no quicker
-        among a hundred thousand.
+        Sorting finds two runs that are sorted already, or nearly, and merges them; a few changes among many entries are
+        searched for instead. Rejected: blocks of entries, of which a change touches one. They were quicker for few
+        changes among a million entries, which no machine has, and another data structure to trust.
         """
-        if self._added or self._removed:
-            entries = [entry for entry in chain(self._sorted, self._added) if not entry.removed]
-            entries.sort(key=_key)
-            self._sorted, self._added, self._removed = entries, [], 0
+        if self._added or self._gone:
+            came = [entry for entry in self._added if not entry.removed]
+            if (len(came) + len(self._gone)) * _FEW < len(self._sorted):
+                entries = self._sorted.copy()
+                for entry in self._gone:
+                    place = bisect_left(entries, entry.key, key=_key)
+                    if place < len(entries) and entries[place] is entry:
+                        del entries[place]
+                for entry in came:
+                    insort(entries, entry, key=_key)
+            else:
+                kept = (entry for entry in self._sorted if not entry.removed) if self._gone else self._sorted
+                entries = [*kept, *came]
+                entries.sort(key=_key)
+            self._sorted, self._added, self._gone = entries, [], []
         return self._sorted
 
 
@@ -396,6 +406,7 @@ class _Steps:
 
 
 _BETWEEN = -1  # passes
+_FEW = 500  # a change among so many entries is searched for: moving what lies behind it costs about as much
 _SPARE = 64  # so many removed entries are never worth a clean-up
 _index = operator.index
 _key: Callable[[HandlerEntry], int] = operator.attrgetter("key")

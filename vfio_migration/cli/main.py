@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from vfio_migration.cli.explore_command import explore_command
 from vfio_migration.cli.import_command import import_command
 from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
 from vfio_migration.cli.streams import in_spite_of_streams
@@ -191,6 +192,7 @@ def predict(
 
 
 app.command("import")(import_command)
+app.command("explore")(explore_command)
 
 
 @app.command()

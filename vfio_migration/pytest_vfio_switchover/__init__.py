@@ -9,12 +9,17 @@ else of ours: all that is needed is imported when a test first asks for it.
 - `vm_machine`: a `vfio_migration.testing.MachineRig` that runs.
 - `vm_pair`: a `vfio_migration.testing.PairRig`: a source that runs, and a destination.
 - `vfio_device`: attaches devices, with latencies and faults, to `vm_machine`, or to `vm_pair` if the test has that.
+
+`@pytest.mark.vm_schedules(...)` runs a test in many orders of its threads (`vmstate.exploring`); `--vm-schedule STRING`
+replays one, `--vm-schedules N` tries so many.
 """
 
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from .every_schedule import CLOCK, MARKER, add_options, run_in_schedules
 
 if TYPE_CHECKING:
     from vfio_migration.testing import MachineRig, PairRig
@@ -25,10 +30,27 @@ _TIMES = ("virtual", "real")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Make the markers known."""
     config.addinivalue_line(
         "markers", f"{_MARKER}(kind): run the machines of this test in 'virtual' time (the default) or in 'real' time"
     )
+    config.addinivalue_line(
+        "markers",
+        f"{MARKER}(policy=, schedules=, seed=, depth=, timing=, preempt=): run this test in many schedules of its "
+        "threads, as vmstate.exploring.explore does",
+    )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options about schedules."""
+    add_options(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
+    """Run a test that is marked in many schedules."""
+    __tracebackhide__ = True
+    return run_in_schedules(pyfuncitem) or None
 
 
 @pytest.fixture
@@ -36,6 +58,9 @@ def vm_clock(request: pytest.FixtureRequest) -> "Clock":
     """Give the clock of the test's machines: virtual, or as the marker `vm_time` says."""
     from vmstate import RealClock, VirtualClock  # noqa: PLC0415 - nothing is loaded before it is needed
 
+    explored: Clock | None = request.node.stash.get(CLOCK, None)
+    if explored is not None:
+        return explored
     kind = _time_of(request.node)
     return VirtualClock() if kind == "virtual" else RealClock()
 

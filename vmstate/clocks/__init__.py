@@ -2,7 +2,7 @@
 
 from vmstate.clocks.channel import Channel, ChannelClosedError, channel_pair
 from vmstate.clocks.clock import NS_PER_SECOND, Clock, Event, Lock, RealClock, finite_or_none, seconds_to_ns
-from vmstate.clocks.policy import InOrder, Policy, Runnable
+from vmstate.clocks.policy import Explorer, InOrder, Policy, Runnable
 from vmstate.clocks.virtual import DeadlockError, StalledError, VirtualClock
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Clock",
     "DeadlockError",
     "Event",
+    "Explorer",
     "InOrder",
     "Lock",
     "Policy",

@@ -23,12 +23,13 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from types import TracebackType
 
 from vmstate.clocks._threads import start
 from vmstate.clocks.clock import Event, Lock, finite_or_none, seconds_to_ns
-from vmstate.clocks.policy import InOrder, Policy
+from vmstate.clocks.policy import Explorer, InOrder, Policy
 from vmstate.errors import ClockError
 
 
@@ -41,7 +42,12 @@ class StalledError(ClockError):
 
 
 class _Task:
-    """A thread as the clock knows it. All fields are guarded by the clock's mutex, but for the baton."""
+    """
+    A thread as the clock knows it. All fields are guarded by the clock's mutex, but for the baton.
+
+    A thread that has the baton may read `error` and `timed_out` of its own without the mutex: both are written while
+    it waits, and never while it runs.
+    """
 
     __slots__ = (
         "baton",
@@ -51,7 +57,10 @@ class _Task:
         "finished",
         "idle",
         "joiners",
+        "longest_s",
         "name",
+        "number",
+        "order",
         "outside",
         "queue",
         "thread",
@@ -60,27 +69,33 @@ class _Task:
         "waits_for_thread",
     )
 
-    def __init__(self, name: str, thread: threading.Thread | None) -> None:
+    def __init__(self, name: str, thread: threading.Thread | None, number: int) -> None:
         self.name = name
+        self.number = number
+        self.longest_s = _NEVER_S  # how long it may wait for its baton without looking up
         self.thread = thread
-        self.baton = threading.Lock()  # held while the thread has to wait; released to let it run
+        self.baton = _new_lock()  # held while the thread has to wait; released to let it run
         self.baton.acquire()
         self.depth = 1
         self.finished = False
         self.joiners: _Queue = OrderedDict()
-        self.waits_for = "its first turn"
+        self.waits_for: str | float = "its first turn"  # or of how many seconds a sleep has to end
         self.waits_for_thread: _Task | None = None
         self.outside = False
         self.idle = False
         self.queue: _Queue | None = None  # where it waits to be woken by another
-        self.deadline: tuple[int, int] | None = None  # when, and in which order, it wakes by itself
+        self.deadline = 0  # when it wakes by itself,
+        self.order = -1  # and which of those who do so; -1: it does not
         self.timed_out = False
         self.error: BaseException | None = None
 
 
+# Who waits for the same thing. A plain dict would do for all but this: taking the first of it again and again walks
+# over the places of all that were taken before, and a thousand devices wait in one queue.
 _Queue = OrderedDict[_Task, None]
 
 
+_new_lock = threading.Lock  # bound here: exploring replaces the name for others, by locks that wait through this clock
 _HEARD_WITHIN_S = 0.5  # how long Ctrl-C may go unheard at most
 
 
@@ -96,10 +111,14 @@ class VirtualClock:
         limit_s = finite_or_none(stall_limit_s)
         self._stall_limit_s = _NEVER_S if limit_s is None else limit_s
         self._policy: Policy = policy or InOrder()
+        self._in_order = isinstance(self._policy, InOrder)  # which takes the first, and needs no list of thousands
+        self._explorer = policy if policy is not None and isinstance(policy, Explorer) else None
+        self._any_time = self._explorer is not None and self._explorer.any_time
         self._local = threading.local()  # .task: the calling thread's, while it takes part
-        self._mutex = threading.Lock()  # guards all below, and all tasks; held for moments only
+        self._mutex = _new_lock()  # guards all below, and all tasks; held for moments only
         self._now_ns = 0
         self._order = itertools.count()
+        self._numbers = itertools.count()
         self._running: _Task | None = None
         self._woken: _Queue = OrderedDict()
         self._due: _Queue = OrderedDict()
@@ -107,7 +126,9 @@ class VirtualClock:
         self._tasks: _Queue = OrderedDict()
         self._threads: dict[threading.Thread, _Task] = {}
         self._turn_began_s = 0.0  # real time
-        self._broken: StalledError | None = None
+        self._broken: ClockError | None = None
+        self._last: _Task | None = None  # waits in `drain` for all others
+        self._over = False  # it has been drained
 
     # What `vmstate.Clock` asks for:
 
@@ -118,21 +139,31 @@ class VirtualClock:
     def sleep(self, seconds: float) -> None:
         """Wait for so many seconds of virtual time; others run meanwhile."""
         duration = seconds_to_ns(seconds)
-        with self.taking_part():
-            with self._mutex:
-                task = self._go_to_wait(None, f"the end of a sleep of {seconds:g} s", duration)
-            self._take_turn(task)
+        try:
+            task: _Task = self._local.task
+        except AttributeError:
+            with self.taking_part():
+                self.sleep(seconds)
+            return
+        with self._mutex:
+            self._go_to_wait(task, None, seconds, duration)
+        self._take_turn(task)
 
     def start_thread(self, target: Callable[[], object], name: str) -> threading.Thread:
         """Start a daemon thread that takes part from its beginning to its end."""
-        task = _Task(name, None)
+        task = _Task(name, None, next(self._numbers))
+        task.longest_s = self._stall_limit_s
+        explorer = self._explorer
 
         def run() -> None:
             self._local.task = task
             try:
                 with suppress(ClockError):  # of a world that stands: the work is begun, and hears of it there
                     self._take_turn(task)
-                target()
+                if explorer is None:
+                    target()
+                else:
+                    explorer.run_thread(task, target)
             finally:
                 self._finish(task)
 
@@ -175,30 +206,59 @@ class VirtualClock:
 
     def taking_part(self) -> AbstractContextManager[None]:
         """Make the calling thread take part until the context ends; may be nested."""
-        return self._participation()
+        return _Participation(self)
 
-    @contextmanager
-    def _participation(self) -> Iterator[None]:
+    # What exploring asks for:
+
+    def checkpoint(self, place: str) -> None:
+        """Let somebody else go on, if the policy is an `Explorer` and says so; `place` says where this thread is."""
         task = self._current()
-        if task is not None:
-            task.depth += 1
-            try:
-                yield
-            finally:
-                task.depth -= 1
+        if self._explorer is None or task is None:
             return
-        task = self._join_in()
-        try:
-            yield
-        finally:
-            self._finish(task)
+        with self._mutex:
+            if self._broken is not None:
+                raise self._broken
+            self._explorer.leaves(task, place, goes_on=True)
+            task.waits_for = "its next turn"
+            self._woken[task] = None
+            self._running = None
+            self._hand_over()
+        self._take_turn(task)
+
+    def drain(self) -> list[threading.Thread]:
+        """
+        Wait until no other thread can go on, then end those that wait idly, or for somebody outside; gives these.
+
+        For the last thing that is done with a clock: whoever waits through it afterwards hears that it is over. Not
+        made of `join`: each end of a thread would wake the caller, and make another choice of who goes next.
+        """
+        task = self._current()
+        if task is None:
+            raise ClockError("only a thread that takes part in the clock can drain it")
+        with self._mutex:
+            self._last = task
+            self._go_to_wait(task, None, "the end of all other threads", None)
+        self._take_turn(task)
+        with self._mutex:
+            self._last = None
+            self._over = True
+            self._broken = ClockError("this run is over: nobody goes on waiting in it")
+            left = [other for other in self._tasks if other is not task]
+            for other in left:
+                other.error = self._broken
+                self._stop_waiting(other)
+                self._woken[other] = None
+            return [other.thread for other in left if other.thread is not None]
 
     def _current(self) -> _Task | None:
         return getattr(self._local, "task", None)
 
     def _join_in(self) -> _Task:
         thread = threading.current_thread()
-        task = _Task(thread.name, thread)
+        task = _Task(thread.name, thread, next(self._numbers))
+        # A signal that comes when the interpreter has just begun to wait does not end that wait, but is heard after it.
+        is_main = thread is threading.main_thread()
+        task.longest_s = min(self._stall_limit_s, _HEARD_WITHIN_S) if is_main else self._stall_limit_s
         with self._mutex:
             self._tasks[task] = None
             self._threads[thread] = task
@@ -213,84 +273,111 @@ class VirtualClock:
 
     def _finish(self, task: _Task) -> None:
         """Leave the clock, waking whoever waits for that."""
-        self._local.task = None
+        del self._local.task
         with self._mutex:
             task.finished = True
             self._forget(task)
+            if self._explorer is not None:
+                self._explorer.leaves(task, "end", goes_on=False)
             for joiner in list(task.joiners):
                 self._wake(joiner)
             self._hand_over_if_free(task)
-            if all(other.idle for other in self._tasks):
+            if self._broken is not None and not self._over and all(other.idle for other in self._tasks):
                 self._broken = None  # whoever comes next finds a clock that works
 
     # How threads wait:
 
     def _go_to_wait(
-        self,
-        queue: _Queue | None,
-        what: str,
-        duration_ns: int | None,
-        *,
-        outside: bool = False,
-        idle: bool = False,
-        thread: _Task | None = None,
-    ) -> _Task:
+        self, task: _Task, queue: _Queue | None, what: str | float, duration_ns: int | None, thread: _Task | None = None
+    ) -> None:
         """
         Let others run until woken through `queue`, or for so long; the caller then has to take its turn.
 
-        To be called with the mutex held, by a thread that takes part.
+        To be called with the mutex held, by a thread that takes part: `task` is its own. Handing over is done here
+        and not by whoever wakes up next: between the two there would be a moment in which nobody runs and nobody
+        knows who is next, and a thread that comes in just then would go first.
         """
-        if self._broken is not None and not idle:
+        if self._broken is not None and (self._over or not task.idle):
+            task.idle = False
             raise self._broken
-        task: _Task = self._local.task
         task.waits_for = what
         task.waits_for_thread = thread
-        task.outside = outside
-        task.idle = idle
         task.timed_out = False
         task.queue = queue
         if queue is not None:
             queue[task] = None
         if duration_ns is not None:
-            task.deadline = (self._now_ns + duration_ns, next(self._order))
-            heapq.heappush(self._sleepers, (*task.deadline, task))
+            task.deadline = deadline = self._now_ns + duration_ns
+            task.order = order = next(self._order)
+            if queue is None and self._any_time:
+                self._due[task] = None  # how long it sleeps is not known: it may be as short as nothing
+            else:
+                heapq.heappush(self._sleepers, (deadline, order, task))
+        if self._explorer is not None:
+            self._explorer.leaves(task, what if isinstance(what, str) else "sleep", goes_on=False)
         self._running = None
         self._hand_over()
-        return task
 
     def _take_turn(self, task: _Task) -> None:
-        """Wait for the baton; raises what the clock, or a Ctrl-C, had to say meanwhile."""
-        interrupt: BaseException | None = None
-        patience_s = self._stall_limit_s
-        # A signal that comes when the interpreter has just begun to wait does not end that wait, but is heard after it.
-        longest_s = _HEARD_WITHIN_S if threading.current_thread() is threading.main_thread() else patience_s
+        """
+        Wait for the baton; raises what the clock, or a Ctrl-C, had to say meanwhile.
+
+        Each thread has a baton of its own. Rejected: one condition for all, which wakes every thread to have all but
+        one go back to sleep. And the mutex is not taken again in the usual case: whoever handed the baton over wrote
+        all that is read here before.
+        """
+        try:
+            in_time = task.baton.acquire(timeout=task.longest_s)
+        except BaseException as error:  # noqa: BLE001 - raised as soon as it is this thread's turn
+            self._wait_on(task, error)
+            return
+        if not in_time:
+            self._wait_on(task, None)
+            return
+        task.idle = False
+        if task.error is not None:
+            failure, task.error = task.error, None
+            raise failure
+
+    def _wait_on(self, task: _Task, interrupt: BaseException | None) -> None:
+        """Go on waiting for the baton: nothing came for as long as may be, or a Ctrl-C did."""
+        heard = False
         while True:
             try:
-                if task.baton.acquire(timeout=min(patience_s, longest_s)):
-                    break
+                if interrupt is not None and not heard:
+                    with self._mutex:
+                        if self._running is task:
+                            # Whether the signal came before the baton was taken or after it, nobody can say. So it
+                            # is taken if it is there: one that is left free would let the next wait through at once.
+                            task.baton.acquire(blocking=False)
+                            break
+                        if task not in self._woken:
+                            self._wake(task)
+                    heard = True
                 with self._mutex:
-                    patience_s = self._turn_began_s + self._stall_limit_s - time.monotonic()
-                    if self._running is None:
-                        self._hand_over()  # whoever outside could have ended the wait may be gone
-                    elif patience_s <= 0 and self._running is not task and not task.idle:
+                    patience_s = self._patience_s(task)
+                    if patience_s <= 0:
                         self._break(task)
                         break
-                    if patience_s <= 0:
-                        patience_s = self._stall_limit_s
+                if task.baton.acquire(timeout=min(patience_s, task.longest_s)):
+                    break
             except BaseException as error:  # noqa: BLE001 - Ctrl-C: raised as soon as it is this thread's turn
-                interrupt = error
-                with self._mutex:
-                    if self._running is task:
-                        task.baton.acquire(blocking=False)  # it may, or may not, have been taken already
-                        break
-                    if task not in self._woken:
-                        self._wake(task)
+                interrupt, heard = error, False
         with self._mutex:
             failure = interrupt or task.error
             task.error = None
             task.idle = False
         if failure is not None:
             raise failure
+
+    def _patience_s(self, task: _Task) -> float:
+        """Give for how long a thread goes on waiting; nothing is left if whoever runs has blocked outside."""
+        left_s = self._turn_began_s + self._stall_limit_s - time.monotonic()
+        if self._running is None:
+            self._hand_over()  # whoever outside could have ended the wait may be gone
+        elif left_s <= 0 and self._running is not task and not task.idle:
+            return 0.0
+        return left_s if left_s > 0 else self._stall_limit_s
 
     def _wake(self, task: _Task) -> None:
         """Let a waiting thread run when it is its turn. With the mutex held, as all below."""
@@ -303,8 +390,9 @@ class VirtualClock:
         if task.queue is not None:
             task.queue.pop(task, None)
             task.queue = None
-        task.deadline = None
-        self._due.pop(task, None)
+        task.order = -1
+        if self._due:
+            self._due.pop(task, None)
 
     def _forget(self, task: _Task) -> None:
         self._stop_waiting(task)
@@ -320,51 +408,113 @@ class VirtualClock:
 
     def _hand_over(self) -> None:
         """Let somebody run. Nobody does now."""
+        task = None
         if not self._woken and not self._due:
-            self._move_time()
-        if not self._woken and not self._due:
-            victim = self._victim()
-            if victim is None:
+            task = self._move_time()
+            if task is None and not self._due and not self._find_victim():
                 return
-            victim.error = DeadlockError(f"nobody can ever run again, all wait:\n{self._picture()}")
-            self._stop_waiting(victim)
-            self._woken[victim] = None
-        task = self._next()
-        self._turn_began_s = time.monotonic()
-        self._running = task
+        if task is None:
+            task = self._next()
+        # First of all, since it takes the system its time to wake a thread: what is left to do here is done meanwhile.
+        # Whoever is woken finds the mutex held until then.
         task.baton.release()
+        self._running = task
+        self._turn_began_s = time.monotonic()
+
+    def _find_victim(self) -> bool:
+        """Wake somebody who hears that nobody can ever run again; False if that is not so, or nobody minds."""
+        victim = self._victim()
+        if victim is not None:
+            deadlock = DeadlockError(f"nobody can ever run again, all wait:\n{self._picture()}")
+            victim.error = deadlock
+            if self._explorer is not None:
+                self._explorer.deadlocked(deadlock)
+        elif self._last is not None:
+            victim = self._last
+        else:
+            return False
+        self._stop_waiting(victim)
+        self._woken[victim] = None
+        return True
 
     def _next(self) -> _Task:
-        place = 0
-        if not isinstance(self._policy, InOrder):  # which takes the first, and needs no list of thousands for that
-            place = self._policy.choose(list(self._woken), list(self._due))
-        if place < len(self._woken):
-            return self._take(self._woken, place)
-        task = self._take(self._due, place - len(self._woken))
+        if self._in_order:
+            if self._woken:
+                return self._woken.popitem(last=False)[0]
+            task = self._due.popitem(last=False)[0]
+        else:
+            woken, due = list(self._woken), self._those_due()
+            place = self._policy.choose(woken, due)
+            if self._explorer is not None and self._explorer.gave_up is not None and self._broken is None:
+                self._broken = self._explorer.gave_up  # raised by whoever waits next, in whatever thread
+            if place < len(woken):
+                task = woken[place]
+                del self._woken[task]
+                return task
+            task = due[place - len(woken)]
+            del self._due[task]
+            self._see_to_the_others(task)
         task.timed_out = True
         self._stop_waiting(task)
         return task
 
-    @staticmethod
-    def _take(queue: _Queue, place: int) -> _Task:
-        if place == 0:
-            return queue.popitem(last=False)[0]
-        task = next(itertools.islice(queue, place, None))
-        del queue[task]
-        return task
+    def _those_due(self) -> list[_Task]:
+        """Who may wake by time, in the order of what they asked for."""
+        due = list(self._due)
+        if self._any_time:
+            due.sort(key=_deadline)
+        return due
 
-    def _move_time(self) -> None:
-        """Jump to the next deadline, and make all due whose it is."""
-        while self._sleepers:
-            deadline, order, task = self._sleepers[0]
-            if task.deadline != (deadline, order):  # was woken before its time
-                heapq.heappop(self._sleepers)
-            elif self._due and deadline > self._now_ns:
-                return
-            else:
-                heapq.heappop(self._sleepers)
+    def _see_to_the_others(self, task: _Task) -> None:
+        """
+        Where durations are unknown, let time get to who was taken, and let no time-out stay due.
+
+        A sleeper that is overtaken wakes later than it asked for, so time moves only forward. A wait for something
+        else that could have timed out now must not do so while the one that was taken goes on: it may be about to
+        bring what is waited for.
+        """
+        if not self._any_time:
+            return
+        self._now_ns = max(self._now_ns, task.deadline)
+        for other in [other for other in self._due if other.queue is not None]:
+            del self._due[other]
+            heapq.heappush(self._sleepers, (other.deadline, other.order, other))
+
+    def _move_time(self) -> _Task | None:
+        """
+        Jump to the next deadline, and make all due whose it is.
+
+        If that is one thread only, and nobody is to be asked, it is given at once, and can go on: so it is with nearly
+        every sleep, and a queue of one that is filled and emptied costs as much as the sleep itself.
+        """
+        sleepers, due, first = self._sleepers, self._due, None
+        while sleepers:
+            deadline, order, task = sleepers[0]
+            if task.order != order:
+                # Was woken before its time. To look for its place in the heap at that moment, and close the gap,
+                # would cost as much as all others together: a watchdog's wait is hardly ever the one that ends.
+                heapq.heappop(sleepers)
+            elif first is None:
+                heapq.heappop(sleepers)
+                first = task
                 self._now_ns = max(self._now_ns, deadline)
-                self._due[task] = None
+            elif deadline > self._now_ns:
+                break
+            else:
+                heapq.heappop(sleepers)
+                due[first] = None
+                due[task] = None
+        if first is None:
+            return None
+        if due or not self._in_order:
+            due[first] = None
+            return None
+        first.timed_out = True
+        if first.queue is None:
+            first.order = -1
+        else:
+            self._stop_waiting(first)
+        return first
 
     # What can go wrong:
 
@@ -372,10 +522,15 @@ class VirtualClock:
         """Choose whom to tell of a deadlock: the last who waits for something else than another thread."""
         waiting = [task for task in self._tasks if task.queue is not None]
         stuck = [task for task in waiting if not task.idle]
+        if self._last is not None:
+            stuck = [task for task in stuck if not task.outside]  # it was given up, and is nobody's any more
         if not stuck:
             return None
-        if any(task.outside for task in stuck) and self._somebody_outside():
+        # An exploration is a closed world: what is outside of it (whoever runs the tests) will not end the wait.
+        if self._explorer is None and any(task.outside for task in stuck) and self._somebody_outside():
             return None
+        # Who waits for the end of a thread waits on if that thread is told, and sees what becomes of it; the last to
+        # wait is the one that has closed the circle. Rejected: to tell all. Nobody could put it right any more.
         return next((task for task in reversed(stuck) if task.waits_for_thread is None), stuck[-1])
 
     def _somebody_outside(self) -> bool:
@@ -385,10 +540,11 @@ class VirtualClock:
         """Give up on a world that somebody has stopped; every thread that waits in it hears the same."""
         running = self._running
         if self._broken is None and running is not None:
+            what = _described(running.waits_for)
             self._broken = StalledError(
                 f"thread {running.name!r} takes part in the virtual clock, but has blocked outside of it for "
                 f"more than {self._stall_limit_s:g} s of real time, while others wait. It waited through the "
-                f"clock last for {running.waits_for}, and is now here:\n{_stack(running)}"
+                f"clock last for {what}, and is now here:\n{_stack(running)}"
                 f"Let it wait through the clock, or leave the clock before it blocks. Who waits for what:\n"
                 f"{self._picture()}"
             )
@@ -399,19 +555,59 @@ class VirtualClock:
     def _picture(self) -> str:
         lines = []
         for task in self._tasks:
-            doing = "runs" if task is self._running else f"waits for {task.waits_for}"
+            doing = "runs" if task is self._running else f"waits for {_described(task.waits_for)}"
             lines.append(f"  {task.name}: {doing}{', which somebody outside may end' if task.outside else ''}")
         return "\n".join(lines)
 
     # What locks, events and joins are made of:
 
     def _wait_for_end(self, task: _Task, limit_ns: int | None) -> bool:
+        me: _Task = self._local.task
         with self._mutex:
             if task.finished:
                 return True
-            me = self._go_to_wait(task.joiners, f"the end of thread {task.name!r}", limit_ns, thread=task)
+            self._go_to_wait(me, task.joiners, f"the end of thread {task.name!r}", limit_ns, thread=task)
         self._take_turn(me)
         return not me.timed_out
+
+
+class _Participation:
+    """
+    The context of `VirtualClock.taking_part`.
+
+    A class of its own and no generator: each lock that is taken by a thread that takes part already goes through it,
+    and a generator costs three times as much there.
+    """
+
+    __slots__ = ("_clock", "_joined")
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._joined: _Task | None = None
+
+    def __enter__(self) -> None:
+        task = self._clock._current()
+        if task is None:
+            self._joined = self._clock._join_in()
+        else:
+            task.depth += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._joined is not None:
+            self._clock._finish(self._joined)
+        elif (task := self._clock._current()) is not None:
+            task.depth -= 1
+
+
+def _deadline(task: _Task) -> tuple[int, int]:
+    return task.deadline, task.order
+
+
+def _described(what: str | float) -> str:
+    """Name what is waited for; a sleep is put into words only when somebody asks, since most are over by then."""
+    return what if isinstance(what, str) else f"the end of a sleep of {what:g} s"
 
 
 def _limit_ns(timeout: float | None) -> int | None:
@@ -444,6 +640,8 @@ class _VirtualLock:
         """Take the lock, in the order of asking."""
         clock = self._clock
         with clock.taking_part():
+            if blocking and clock._explorer is not None and not self._held and not self._idle:
+                clock.checkpoint(f"take {self._name}")  # a lock that is free now may be somebody else's before
             with clock._mutex:
                 if not self._held:
                     self._held = True
@@ -451,10 +649,13 @@ class _VirtualLock:
                 if not blocking:
                     return False
                 limit = None if timeout < 0 else _limit_ns(timeout)
-                task = clock._go_to_wait(self._queue, self._name, limit, idle=self._idle)
+                task: _Task = clock._local.task
+                task.idle = self._idle
+                clock._go_to_wait(task, self._queue, self._name, limit)
             try:
                 clock._take_turn(task)
             except BaseException:
+                # A Ctrl-C may come when the lock has been handed over already: nobody else would ever let go of it.
                 if self._handed_to(task):
                     self.release()
                 raise
@@ -467,6 +668,8 @@ class _VirtualLock:
             if not self._held:
                 raise RuntimeError(f"{self._name}: released, but not held")
             if self._queue:
+                # Handed over, and not set free: who lets go of a lock runs on, and would have it again before anybody
+                # who has waited for it gets to ask.
                 self._heir = next(iter(self._queue))
                 clock._wake(self._heir)
             else:
@@ -513,9 +716,14 @@ class _VirtualEvent:
         clock = self._clock
         limit = _limit_ns(timeout)
         with clock.taking_part():
+            task: _Task = clock._local.task
             with clock._mutex:
                 if self._set:
                     return True
-                task = clock._go_to_wait(self._queue, self._name, limit, outside=self._outside)
-            clock._take_turn(task)
+                task.outside = self._outside
+                clock._go_to_wait(task, self._queue, self._name, limit)
+            try:
+                clock._take_turn(task)
+            finally:
+                task.outside = False
             return not task.timed_out
