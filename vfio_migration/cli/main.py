@@ -141,6 +141,9 @@ def run(
                 make_clock=VirtualClock if virtual else lambda: None,
                 on_run=lambda: progress.advance(task),
             )
+    except ScenarioError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
     except KeyboardInterrupt:
         typer.echo("interrupted: the migration under way was cancelled, and its source runs again", err=True)
         raise typer.Exit(130) from None

@@ -129,10 +129,15 @@ class Source:
             threshold = decision.threshold(parameters)
             pending = self._pending()
             self.remaining = pending
-            if pending <= threshold and self._fits(threshold):
-                if not self._waited_for_destination():
-                    break
-                continue  # the guest went on meanwhile
+            if pending <= threshold:
+                # Without a link nothing is sent in a wait for the destination, so that is over before the exact query;
+                # with one the guest goes on meanwhile, and it is all to be looked at again.
+                if not self.wire.limited and self._waited_for_destination():
+                    continue
+                if self._fits(threshold):
+                    if not self._waited_for_destination():
+                        break
+                    continue
             sent = self._iterate(decision.budget())
             if self.wire.limited:
                 decision.iterated(sent)

@@ -51,11 +51,11 @@ def plan_precopy(
     """
     Plan pre-copy of devices with these states, in their order.
 
-    The source's set-up ends at `setup_ns`; the destination can receive from `ready_ns`, and the source is not stopped
-    before.
+    The source's set-up ends at `setup_ns`; the destination's takes `ready_ns` from when it hears of the migration. The
+    source is not stopped before it has heard in turn that the destination can receive.
     """
     precopy = _Precopy(states, surroundings, setup_ns, ready_ns)
-    never = precopy.without_link() if surroundings.link is None else precopy.over_link()
+    never = precopy.without_link() if surroundings.bandwidth is None else precopy.over_link()
     return PrecopyPlan(
         never,
         setup_ns,
@@ -116,14 +116,17 @@ class _Precopy:
             each.pending = each.rounds.pop() if each.rounds else 0
         self._active = [each for each in self.devices if each.pending]
         self._at_stop = sum(each.size for each in self.states)
-        self.pipeline = Pipeline(around.precopy_bandwidth, around.latency_ns, self.setup_ns, self.ready_ns)
+        self.pipeline = Pipeline(
+            around.precopy_bandwidth, around.latency_ns, self.setup_ns, self.ready_ns + around.latency_ns
+        )
+        self._heard_ns = self.ready_ns + 2 * around.latency_ns  # there and back
         self._window = _Window(self.setup_ns)
 
     def without_link(self) -> str:
         """Make passes of all that is pending, until nothing is and the destination can receive."""
         while True:
             if not self._estimate():
-                self.pipeline.now = max(self.pipeline.now, self.ready_ns)
+                self.pipeline.now = max(self.pipeline.now, self._heard_ns)
                 self.passes += 1
                 self._sync()
                 if not self._estimate():
@@ -138,9 +141,9 @@ class _Precopy:
         idle = 0
         while True:
             if self._estimate() <= self._threshold() and self._exact() <= self._threshold():
-                if self.pipeline.now >= self.ready_ns:
+                if self.pipeline.now >= self._heard_ns:
                     return ""
-                self.pipeline.now = self.ready_ns
+                self.pipeline.now = self._heard_ns
                 continue
             idle = 0 if self._iteration() else idle + 1
             stands = not (self.ram.size and self.ram.dirty_rate)

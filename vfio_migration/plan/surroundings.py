@@ -25,14 +25,15 @@ class Surroundings:
     @property
     def bandwidth(self) -> float | None:
         """What the link sends in the switchover, in bytes per second."""
-        return None if self.link is None else self.link.rate
+        return None if self.link is None else self.link.bandwidth
 
     @property
     def precopy_bandwidth(self) -> float | None:
         """What it sends before: the throttle counts until the switchover is decided."""
-        if self.link is None or self.parameters.max_bandwidth is None:
-            return self.bandwidth
-        return min(self.link.rate, self.parameters.max_bandwidth)
+        bandwidth, throttle = self.bandwidth, self.parameters.max_bandwidth
+        if bandwidth is None or throttle is None:
+            return bandwidth
+        return min(bandwidth, throttle)
 
     @property
     def latency_ns(self) -> int:

@@ -94,7 +94,7 @@ def changed_table(scenario: Scenario, table: str, key: str, value: Any) -> Scena
         return replace(scenario, phases=phases_of(entry))
     entries = {
         "ram": None if around.ram is None else RamEntry(**asdict(around.ram)),
-        "link": None if around.link is None else LinkEntry(**asdict(around.link)),
+        "link": None if around.link is None else msgspec.convert(asdict(around.link), LinkEntry),
         "parameters": ParametersEntry(**asdict(around.parameters)),
     }
     return replace(scenario, surroundings=surroundings_of(**(entries | {table: entry})))

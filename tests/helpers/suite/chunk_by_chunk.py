@@ -57,9 +57,7 @@ class World:
         """Send; gives how long the link took."""
         if self.link is None:
             return 0
-        rate = self.link.rate
-        if self.throttled and self.parameters.max_bandwidth is not None:
-            rate = min(rate, self.parameters.max_bandwidth)
+        rate = self.rate()
         if self.now > self.busy_until or rate != self.last_rate:
             self.anchor, self.total = self.now, 0
         self.last_rate = rate
@@ -67,6 +65,12 @@ class World:
         begin = self.now
         self.now = self.busy_until = self.anchor + ns(self.total / rate)
         return self.now - begin
+
+    def rate(self) -> float:
+        assert self.link is not None
+        assert self.link.bandwidth is not None
+        throttle = self.parameters.max_bandwidth if self.throttled else None
+        return min(self.link.bandwidth, throttle or self.link.bandwidth)
 
     def chunk(self, device: Dev, size: int) -> int:
         """Read a chunk, send it, have it loaded; gives how long the link took."""
@@ -93,8 +97,7 @@ class World:
 
     def precopy(self, most: int) -> bool:
         """Iterate; says whether the switchover was decided."""
-        assert self.link is not None
-        rate = min(self.link.rate, self.parameters.max_bandwidth or self.link.rate)
+        rate = self.rate()
         self.known = self.ram
         start, carried, busy = self.began, 0, 0
         for device in self.devices:

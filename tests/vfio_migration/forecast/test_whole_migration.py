@@ -274,6 +274,14 @@ def test_the_command_shows_pre_copy_and_what_the_blackout_is_made_of(tmp_path: P
     assert any(each.endswith("| config_load | 20.0 |") for each in lines)
 
 
+def test_a_run_that_would_never_end_is_not_begun(tmp_path: Path) -> None:
+    file = tmp_path / "whole.toml"
+    file.write_text(TEXT.replace("50 MB/s", "2 GB/s"), encoding="utf-8")
+    result = CliRunner().invoke(app, ["run", str(file), "--virtual"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: whole: the switchover would never begin: the guest dirties 2,000,000,000")
+
+
 def test_the_command_says_never_and_why(tmp_path: Path) -> None:
     file = tmp_path / "whole.toml"
     file.write_text(TEXT, encoding="utf-8")

@@ -264,8 +264,8 @@ def test_it_is_the_same_as_chunk_by_chunk(
         parameters,
         now=setup,
         began=setup,
-        ready=50_000_000 * len(drawn),
-        done=50_000_000 * len(drawn),
+        ready=50_000_000 * len(drawn) + 2 * round(link.latency_s * 1e9),
+        done=50_000_000 * len(drawn) + round(link.latency_s * 1e9),
     )
     iterations = found.precopy.iterations
     decided = world.precopy(most=min(iterations + (not found.never), 5_000))
