@@ -10,8 +10,8 @@ import pytest
 from suite import ROOT
 
 DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
-LABEL = re.compile(r"\b[EDMSVHGX]\d{1,2}\b")
-RULE = re.compile(r"^- \*\*([EDMSVHGX]\d{1,2})\*\* ", re.MULTILINE)
+LABEL = re.compile(r"\b[EDMSVHGXB]\d{1,2}\b")
+RULE = re.compile(r"^- \*\*([EDMSVHGXB]\d{1,2})\*\* ", re.MULTILINE)
 
 
 def prose(text: str) -> str:
@@ -78,9 +78,10 @@ def test_labels_are_found_in_docstrings_and_comments_only() -> None:
 
 def test_every_rule_has_one_place() -> None:
     rules = RULE.findall((ROOT / "docs" / "design.md").read_text(encoding="utf-8"))
-    numbers = {"E": 7, "D": 3, "M": 7, "S": 9, "V": 2, "H": 11, "G": 10, "X": 5}
-    expected = [f"{letter}{number}" for letter, last in numbers.items() for number in range(1, last + 1)]
-    assert rules == expected
+    last = {"E": 7, "D": 3, "M": 7, "S": 9, "V": 2, "H": 11, "G": 10, "B": 8, "X": 5}
+    not_built = {"B4", "B5"}
+    numbered = [f"{letter}{number}" for letter, most in last.items() for number in range(letter != "B", most + 1)]
+    assert rules == [rule for rule in numbered if rule not in not_built]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
