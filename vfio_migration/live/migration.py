@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from typing import Any, get_args
 
@@ -262,45 +263,24 @@ class Migration:
         return isinstance(error, TakeoverUnknownError) and isinstance(error.__cause__, TimeoutError)
 
     def _prepare(self) -> None:
-        clock = self._clock
         self._destination_before = self._destination_machine.run_state
-        name = f"{self._source_machine.name} -> {self._destination_machine.name}"
+        # Where times are worked out, what is written is sent at once, and the source never waits for loading.
         eager = self._link is not None or any(map(_loads_slowly, self._destination_machine.migratables))
-        there, here = channel_pair(
-            clock,
-            f"stream {name}",
+        self._channels = there, here = channel_pair(
+            self._clock,
+            f"stream {self._source_machine.name} -> {self._destination_machine.name}",
             self._sockets,
             latency_s=self._link.latency_s if self._link is not None else 0.0,
-            window=None if eager else WINDOW,  # where times are worked out, the source never waits for loading
+            window=None if eager else WINDOW,
         )
+        return_path = self._parameters.return_path
         destination = Destination(
-            self._destination_machine,
-            here,
-            self._raised,
-            self._takeover,
-            return_path=self._parameters.return_path,
+            self._destination_machine, here, self._raised, self._takeover, return_path=return_path
         )
         announce = None if self._on_status is None else self._announce
         control = Control(self._source_machine, there.abort, announce, self._raised, self._parameters)
         self._recoveries = [_recoveries(machine) for machine in self._machines]
-        try:
-            self._source_machine.begin_attempt(control)
-            try:
-                self._destination_machine.begin_attempt(destination)
-                try:
-                    self._destination_machine.prepare_incoming()
-                except BaseException:
-                    self._destination_machine.end_attempt()
-                    raise
-            except BaseException:
-                self._source_machine.end_attempt()
-                raise
-        except BaseException as error:
-            there.close()
-            here.close()
-            if isinstance(error, VmStateError):
-                raise MigrationRefusedError(str(error)) from error
-            raise
+        self._tie_machines(control, destination)
         self._control = control
         self._destination = destination
         self._source = Source(
@@ -313,7 +293,21 @@ class Migration:
             link=self._link,
             eager=eager,
         )
-        self._channels = (there, here)
+
+    def _tie_machines(self, control: Control, destination: Destination) -> None:
+        """Tie both machines to this migration, or neither."""
+        with ExitStack() as undo:
+            for channel in self._channels:
+                undo.callback(channel.close)
+            try:
+                self._source_machine.begin_attempt(control)
+                undo.callback(self._source_machine.end_attempt)
+                self._destination_machine.begin_attempt(destination)
+                undo.callback(self._destination_machine.end_attempt)
+                self._destination_machine.prepare_incoming()
+            except VmStateError as error:
+                raise MigrationRefusedError(str(error)) from error
+            undo.pop_all()
 
     def _join_destination(self) -> None:
         """Wait for the destination's thread, for real if its world stands: until then nobody knows who runs."""
