@@ -245,10 +245,13 @@ class VFIOMigration:
         self._setter.session.close()
         if self.device_state is not DeviceState.STOP_COPY:
             return
+        fatal: BaseException | None = None
         for _ in range(2):
             try:
                 self._setter.set_state_or_reset(DeviceState.STOP)
-            except Exception as error:  # noqa: BLE001 - the migration has completed; nothing can fail it now
+            except BaseException as error:  # noqa: BLE001 - the migration has completed; nothing can fail it now
+                if not isinstance(error, Exception):
+                    fatal = fatal or error
                 _log.error(
                     "stopping after the migration failed",
                     machine=self.machine.name,
@@ -257,9 +260,12 @@ class VFIOMigration:
                     error=str(error),
                 )
             else:
-                return
-        if not self._setter.lost:
-            self._setter.lose("it could not be stopped after the migration")
+                break
+        else:
+            if not self._setter.lost:
+                self._setter.lose("it could not be stopped after the migration")
+        if fatal is not None:
+            raise fatal
 
     def _save_data(self, stream: SaveStream) -> int | None:
         """Send what one read gives; says how many bytes of state that were, None if there was nothing to read."""

@@ -231,12 +231,18 @@ class Machine:
             if self._attempt is not None and self._attempt.out_of_hand:
                 _log.warning("too late to reset: the destination may be running", machine=self.name)
                 return
+            first: BaseException | None = None
             for migratable in self.migratables:
-                migratable.reset()
+                try:
+                    migratable.reset()
+                except BaseException as error:  # noqa: BLE001 - the others have to be reset all the same
+                    first = first or error
             self.announce("RESET", guest=False, reason="host-qmp-system-reset")
             if self._run_state not in _KEPT_BY_RESET and self._run_state.may_become(RunState.PRELAUNCH):
                 self._set(RunState.PRELAUNCH)
                 self._was_suspended = False
+            if first is not None:
+                raise first
 
     # What a migration needs of its machines:
 

@@ -134,8 +134,10 @@ class StateSetter:
             return
         try:
             self._backend.reset()
-        except Exception as error:  # noqa: BLE001 - a backend may raise anything
-            self.lose(f"its reset failed: {error}")
+        except BaseException as error:
+            self.lose(f"its reset failed: {error!r}" if not str(error) else f"its reset failed: {error}")
+            if not isinstance(error, Exception):
+                raise
         else:
             self.session.end()
 
@@ -212,12 +214,14 @@ class StateSetter:
         )
 
     def _recover(self, recover: DeviceState, error: BaseException, ticket: int) -> None:
+        fatal: BaseException | None = None
         if recover is not DeviceState.ERROR:
             try:
                 self._walk(recover, ticket)
             except StaleChangeError:
                 raise
-            except Exception as second:  # noqa: BLE001 - any failure leads to the reset
+            except BaseException as second:  # noqa: BLE001 - any failure leads to the reset
+                fatal = None if isinstance(second, Exception) else second
                 _log.warning(
                     "recovering failed, resetting the device",
                     machine=self._machine.name,
@@ -240,6 +244,8 @@ class StateSetter:
             device=self._device.id,
             error=str(error) or type(error).__name__,
         )
+        if fatal is not None:
+            raise fatal
         self._machine.emit("vfio_device_reset", name=self._device.id, error=str(error))
 
     def _reset(self, ticket: int) -> None:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from vfio_migration.device import MockDevice
 from vfio_migration.errors import DeviceBusyError, ScenarioError
 from vfio_migration.live import migrate
-from vfio_migration.scenarios import Scenario, load_scenario
+from vfio_migration.scenarios import Scenario, load_scenario, refuse_endless
 from vfio_migration.testing import Invariants
 from vmstate import VirtualClock
 from vmstate.exploring import Exploration, ReplayError, explore, replay
@@ -38,7 +38,8 @@ class ScenarioCheck:
         try:
             source.machine.start()
             invariants = Invariants(source.machine, destination.machine)
-            report = migrate(source.machine, destination.machine)
+            around = self.scenario.surroundings
+            report = migrate(source.machine, destination.machine, parameters=around.parameters, link=around.link)
             given_up = len(report.lost_devices) + len(report.destination_lost_devices)
             invariants.check(report, given_up=given_up)
         finally:
@@ -120,10 +121,12 @@ def explore_command(
 
 def _loaded(scenario: str) -> Scenario:
     try:
-        return load_scenario(scenario)
+        loaded = load_scenario(scenario)
+        refuse_endless(loaded)
     except ScenarioError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
+    return loaded
 
 
 def _replay(console: Console, check: ScenarioCheck, schedule: str) -> None:

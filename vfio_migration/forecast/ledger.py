@@ -89,7 +89,7 @@ class Ledger:
         Give by how many seconds the switchover is shorter with so many of these groups taken, and these added.
 
         What is added takes the places of what is taken, in the same order. Of several that are alike the last is taken
-        first. When the switchover is decided stays as it is.
+        first. When the switchover is decided stays as it is, and so does what the destination still has to load then.
         """
         gains = [0.0] * _PASSES
         away = [(self._groups[index].part, count) for index, count in taken.items()]

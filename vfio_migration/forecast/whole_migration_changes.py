@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 from vfio_migration.forecast.what_if import Change, ChangeKind
@@ -27,8 +28,9 @@ def _variants(around: Surroundings) -> Iterator[tuple[ChangeKind, str, str, Surr
     link, ram, parameters = around.link, around.ram, around.parameters
     if link is None or link.bandwidth is None:
         return
-    faster = replace(link, bandwidth=link.bandwidth * 2)
-    yield ChangeKind.LINK, "link", "twice as fast", replace(around, link=faster)
+    with suppress(ValueError):  # there is no faster one
+        faster = replace(link, bandwidth=link.bandwidth * 2)
+        yield ChangeKind.LINK, "link", "twice as fast", replace(around, link=faster)
     if link.latency_s > 0:
         yield (
             ChangeKind.LINK,
@@ -40,8 +42,9 @@ def _variants(around: Surroundings) -> Iterator[tuple[ChangeKind, str, str, Surr
         slower = replace(ram, dirty_rate=ram.dirty_rate / 2)
         yield ChangeKind.RAM, "ram", "dirtied half as fast", replace(around, ram=slower)
     for word, factor in (("halved", 0.5), ("doubled", 2.0)):
-        limited = replace(parameters, downtime_limit_s=parameters.downtime_limit_s * factor)
-        yield ChangeKind.PARAMETER, "downtime_limit_s", word, replace(around, parameters=limited)
+        with suppress(ValueError):  # there is no longer one
+            limited = replace(parameters, downtime_limit_s=parameters.downtime_limit_s * factor)
+            yield ChangeKind.PARAMETER, "downtime_limit_s", word, replace(around, parameters=limited)
     if parameters.max_bandwidth is not None and parameters.max_bandwidth < link.rate:
         free = replace(parameters, max_bandwidth=None)
         yield ChangeKind.PARAMETER, "max_bandwidth", "lifted", replace(around, parameters=free)

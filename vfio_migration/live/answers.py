@@ -123,7 +123,9 @@ def last_words(channel: Channel, *, timeout_s: float) -> str | None:
     """Give what the destination says of its failure, where the connection was cut; None if it says nothing."""
     try:
         answer = _next_answer(lambda size: _receive(channel, size, timeout_s))
-    except (StreamError, TimeoutError):
+        if answer is not None and answer.kind is AnswerKind.READY:  # not read yet; what counts comes behind it
+            answer = _next_answer(lambda size: _receive(channel, size, timeout_s))
+    except (StreamError, TimeoutError, OSError):
         return None
     return answer.text if answer is not None and answer.kind is AnswerKind.FAILED else None
 
@@ -143,7 +145,7 @@ def _next_answer(receive: Callable[[int], bytes | None]) -> Answer | None:
 
 
 def _say(channel: Channel, kind: _RequestKind) -> None:
-    with suppress(ChannelClosedError):  # the next receive says so if anybody needs to know
+    with suppress(OSError):  # the next receive says so if anybody needs to know
         channel.send(_request(kind))
 
 

@@ -88,7 +88,7 @@ class Control:
     def note_error(self, error: BaseException) -> None:
         """Note what went wrong; the first one counts."""
         with self._lock:
-            if self._error is None:
+            if self._error is None and not self._status.over:
                 self._error = error
 
     def keep_error(self, error: BaseException) -> None:

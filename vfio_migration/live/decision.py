@@ -32,7 +32,7 @@ class Decision:
 
     def budget(self) -> int | None:
         """Give how many bytes an iteration may send; None: all that is pending when it begins."""
-        return int(self._wire.rate * WINDOW_NS / NS_PER_SECOND) if self._wire.limited else None
+        return max(1, int(self._wire.rate * WINDOW_NS / NS_PER_SECOND)) if self._wire.limited else None
 
     def iterated(self, sent: int) -> None:
         """Note that an iteration has sent so much; one that had nothing to send waits until the window ends."""

@@ -8,7 +8,7 @@ from vfio_migration.live.going_back import reachable
 from vfio_migration.live.source import Takeover
 from vfio_migration.live.status import MigrationStatus
 from vfio_migration.live.stream import NotedState, StreamReader
-from vmstate import CallbackErrors, Channel, ChannelClosedError, Machine, RunState, get_logger
+from vmstate import CallbackErrors, Channel, Machine, RunState, get_logger
 
 
 class Destination:
@@ -103,7 +103,7 @@ class Destination:
                 self._checkpoint("dst-precopy-loadvm-completed")
         self.loaded_ns = machine.clock.now()
         if self._return_path and not self._confirmed:
-            give_answer(self._channel, Answer(AnswerKind.LOADED, reader.checksum))
+            self._say(Answer(AnswerKind.LOADED, reader.checksum))  # it is all here, whether the source hears so or not
         return noted
 
     def _stand_down(self) -> None:
@@ -165,9 +165,12 @@ class Destination:
             if error is None
             else Answer(AnswerKind.FAILED, text=described(error))
         )
+        self._say(answer)
+
+    def _say(self, answer: Answer) -> None:
         try:
             give_answer(self._channel, answer)
-        except (ChannelClosedError, OSError) as gone:
+        except OSError as gone:
             _log.warning("the source is gone", machine=self._machine.name, error=str(gone))
 
     def _set_status(self, status: MigrationStatus) -> None:

@@ -327,6 +327,8 @@ class Migration:
         self._source_machine.end_attempt()
         for channel in self._channels:
             channel.close()
+        self._control = self._source = self._destination = None  # as if it had never been started
+        self._threads.clear()
         if self._destination_before is not self._destination_machine.run_state:
             self._destination_machine.set_run_state(self._destination_before)
 

@@ -124,6 +124,8 @@ class Source:
         decision = Decision(machine.clock, self.wire)
         while True:
             self._control.check()
+            if self._control.error is not None:  # of a stop that somebody has made meanwhile
+                raise self._control.error
             parameters = self._control.parameters
             self.wire.throttle(parameters.max_bandwidth)
             threshold = decision.threshold(parameters)
@@ -192,25 +194,14 @@ class Source:
             raise MigrationFailedError(f"the destination failed: {answer.text}")
         self._ready = True
 
-    def _pass(self, pending: list[int]) -> int:
-        """Send that much of each; gives how much there was, 0 where devices have nothing for now after all."""
-        total = 0
-        for index, migratable in enumerate(self._machine.migratables):
-            sent = 0
-            while sent < pending[index]:
-                self._control.check()
-                some = self._writer.section(index, migratable, migratable.save_iterate)
-                if not some:
-                    break
-                sent += some
-            total += sent
-        return total
-
     def _await_answer(self, expected: AnswerKind) -> None:
         """Wait until the destination says that it runs, or has loaded everything, or that it never will."""
         try:
             answer = await_answer(self._channel, self._writer.checksum, timeout_s=self._answer_timeout_s)
-        except (StreamError, TimeoutError, ChannelClosedError) as error:
+        except BaseException as error:
+            # Whatever it was, the socket's failure or a clock that gave up: the destination may be running.
+            if not self._confirmed:
+                self._control.check()  # cancelling cuts the connection, and there is nobody to ask
             raise TakeoverUnknownError(
                 f"{error}; only the destination knows whether it runs: ask it, and start this machine if it does not"
             ) from error

@@ -19,6 +19,7 @@ _ITERATION_S = 0.1  # of the link's time
 _IDLE = 2  # iterations without anything to send: the first may still end a window, the second shows that all stands
 _HOPELESS = 2_000  # iterations that are tried where reckoning says that it never comes
 _MOST = 200_000  # iterations, beside those of the first pass
+_NEAR = 1_000  # iterations before a decision that are made one by one
 _NO_RAM = PlannedRam(0)
 
 
@@ -145,6 +146,7 @@ class _Precopy:
                     return ""
                 self.pipeline.now = self._heard_ns
                 continue
+            self._skip_alike()
             idle = 0 if self._iteration() else idle + 1
             stands = not (self.ram.size and self.ram.dirty_rate)
             if (idle >= _IDLE and stands) or self.iterations >= most:
@@ -171,7 +173,19 @@ class _Precopy:
         return parameters.downtime_limit_s * bandwidth
 
     def _budget(self) -> int:
-        return int((self.pipeline.bandwidth or 0.0) * _ITERATION_S)
+        return max(1, int((self.pipeline.bandwidth or 0.0) * _ITERATION_S))
+
+    def _skip_alike(self) -> None:
+        """Send at once what many iterations would, in which nothing but memory is sent and nothing is decided."""
+        budget = self._budget()
+        count = int((self.known - self._threshold()) // budget) - _NEAR
+        if count > _NEAR and self.measured is not None:
+            before = self.pipeline.busy
+            self.pipeline.send(count * budget)
+            self.known -= count * budget
+            self._window.carried += count * budget
+            self._window.busy += self.pipeline.busy - before
+            self.iterations += count
 
     def _iteration(self) -> int:
         """Send what fits into one iteration, memory first; gives how many bytes that were."""

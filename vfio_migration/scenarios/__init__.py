@@ -3,7 +3,16 @@
 from vfio_migration.scenarios.file import bundled_scenarios, load_scenario, parse_scenario
 from vfio_migration.scenarios.model import ROOT_BUS, Scenario
 from vfio_migration.scenarios.overrides import override
-from vfio_migration.scenarios.runner import MODES, PARTS, ModeResult, Result, Run, run_once, run_scenario
+from vfio_migration.scenarios.runner import (
+    MODES,
+    PARTS,
+    ModeResult,
+    Result,
+    Run,
+    refuse_endless,
+    run_once,
+    run_scenario,
+)
 
 __all__ = [
     "MODES",
@@ -17,6 +26,7 @@ __all__ = [
     "load_scenario",
     "override",
     "parse_scenario",
+    "refuse_endless",
     "run_once",
     "run_scenario",
 ]

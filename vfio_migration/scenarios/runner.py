@@ -153,9 +153,7 @@ def run_scenario(
         KeyboardInterrupt: Ctrl-C; a migration that could still be cancelled was, and its source runs again.
 
     """
-    never = scenario.plan().never
-    if never:
-        raise ScenarioError(f"{scenario.name}: the switchover would never begin: {never}")
+    refuse_endless(scenario)
     results = {mode: _Collected() for mode in modes}
     for _ in range(runs):
         for mode in modes:  # in turns, so that whatever else the machine does meets all of them
@@ -202,6 +200,13 @@ class _Collected:
 def _distance(run: Run, middle: float) -> float:
     """Give how far a run's switchover is from this; one that reached none is farther than any."""
     return math.inf if run.report.switchover_s is None else abs(run.report.switchover_s - middle)
+
+
+def refuse_endless(scenario: Scenario) -> None:
+    """Raise ScenarioError if the switchover would never begin, and so no run would end."""
+    never = scenario.plan().never
+    if never:
+        raise ScenarioError(f"{scenario.name}: the switchover would never begin: {never}")
 
 
 def run_once(scenario: Scenario, clock: Clock | None = None, *, record: bool = True) -> Run:

@@ -208,11 +208,22 @@ class Channel:
             if self._incoming.kept and self._peer is not None:
                 self._peer._send_kept()  # noqa: SLF001 - one mechanism, two ends
             try:
-                return self._socket.recv(size)
+                return self._socket.recv(size) or self._take_kept(size)
             except BlockingIOError:  # counted, but still on its way through the kernel
                 select.select([self._socket], [], [], _IN_FLIGHT_S)
             except ConnectionResetError:  # what was on its way is lost with the connection
                 return b""
+
+    def _take_kept(self, size: int) -> bytes:
+        """Take of what the other end kept and could not hand over before it closed; what the kernel had came first."""
+        way = self._incoming
+        with way.lock:
+            if not way.kept:
+                return b""
+            data = way.kept.popleft()
+            if len(data) > size:
+                way.kept.appendleft(data[size:])
+        return data[:size]
 
 
 def channel_pair(

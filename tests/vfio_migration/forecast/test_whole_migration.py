@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from suite.machines import FEATURES
 from typer.testing import CliRunner
@@ -213,6 +213,10 @@ def test_every_gain_is_what_planning_again_gives(
 ) -> None:
     devices, handlers = drawn
     around = Surroundings(PlannedRam(10**6), link, MigrationParameters(switchover_bandwidth=1e15))
+
+    precopy = plan_migration(plan_switchover(devices, handlers, phases), devices, around).precopy
+    # What pre-copy has left to load when the source stops is taken as it is, whatever a change makes of it.
+    assume(precopy.done_ns <= precopy.decided_ns)
 
     def switchover_s(anew: list[PlannedDevice]) -> float:
         return plan_migration(plan_switchover(anew, handlers, phases), anew, around).bounds.mechanism_s
