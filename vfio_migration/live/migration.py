@@ -80,6 +80,9 @@ def migrate(
         return migration.wait()
 
 
+_CAPABILITIES = {"return_path", "switchover_ack", "multifd_channels"}
+
+
 class Migration:
     """
     One attempt to migrate a machine, which can be watched and steered from any thread.
@@ -180,8 +183,12 @@ class Migration:
 
         Raises:
             ValueError: a value makes no sense, or there is no such parameter.
+            WrongStatusError: QEMU has it as a capability, and the migration was started.
 
         """
+        settled = sorted(_CAPABILITIES & set(changes))
+        if settled and self._control is not None:
+            raise WrongStatusError(f"{settled[0]!r} cannot be changed once the migration was started")
         unknown = sorted(set(changes) - {field.name for field in fields(MigrationParameters)})
         if unknown:
             raise ValueError(f"there is no parameter {unknown[0]!r}")

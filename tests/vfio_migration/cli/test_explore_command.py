@@ -110,3 +110,11 @@ def test_a_schedule_in_which_all_holds_is_said_to(scenario: str) -> None:
 )
 def test_what_cannot_be_used_is_an_error(arguments: tuple[str, ...]) -> None:
     assert run(*arguments)[0] == 2
+
+
+def test_a_scenario_that_never_switches_over_is_refused(scenario: str) -> None:
+    endless = '\n[ram]\nsize = "1 GB"\ndirty_rate = "2 GB/s"\n\n[link]\nbandwidth = "1 GB/s"\n'
+    Path(scenario).write_text(SCENARIO + endless, encoding="utf-8")
+    code, output = run(scenario, "--schedules", "3")
+    assert code == 2
+    assert "would never begin" in output

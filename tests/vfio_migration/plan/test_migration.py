@@ -300,3 +300,11 @@ def test_the_parts_of_the_blackout_add_up_to_the_switchover(drawn: list[PlannedS
         assert sum(each.seconds for each in parts if each.part == part) == about(getattr(found, part))
     bounds = found.bounds
     assert bounds.ideal_s <= bounds.mechanism_s
+
+
+def test_a_long_pass_is_planned_at_once() -> None:
+    """9 EB at 100 GB/s take 90 million seconds, which nobody wants to step through."""
+    found = plan(ram=PlannedRam(9 * 10**18), link=Link(1e11))
+    assert found.precopy.iterations == 899_999_997
+    assert found.precopy.ram_left == 30_000_000_000
+    assert found.transfer_s == about(0.3)
