@@ -24,6 +24,7 @@ def recorded(scenario: Scenario) -> str:
     return "\n".join(map(str, recorder.events))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "runs"),
     [

@@ -200,6 +200,7 @@ def checked(page: str, script: str, directory: Path, scheme: str, width: int = W
     return answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(("result", "labels"), [(host, 8), (lambda: many(64), 32)], ids=["8 devices", "64 devices"])
 def test_the_page_is_readable(tmp_path: Path, scheme: str, result: Callable[[], Result], labels: int) -> None:
@@ -217,6 +218,7 @@ def test_the_page_is_readable(tmp_path: Path, scheme: str, result: Callable[[], 
     assert sum(text.startswith(("vf", "gpu")) and text.isalnum() for text in found["texts"]) == 2 * labels
 
 
+@pytest.mark.slow
 def test_the_page_is_readable_in_a_narrow_window(tmp_path: Path) -> None:
     found = checked(html_page(host()), PAGE, tmp_path, "light", width=640)
     assert found["overlapping"] == found["outside"] == found["cut"] == []
@@ -224,6 +226,7 @@ def test_the_page_is_readable_in_a_narrow_window(tmp_path: Path) -> None:
     assert not found["chart_sideways"]
 
 
+@pytest.mark.slow
 def test_names_of_any_length_and_script_cover_nothing(tmp_path: Path) -> None:
     found = checked(html_page(named("W" * 60, "短い名前", "$x$")), PAGE, tmp_path, "light", width=640)
     assert found["overlapping"] == []
@@ -276,6 +279,7 @@ def test_names_are_no_markup(tmp_path: Path) -> None:
     assert found["title"].startswith("named <b>&amp;: switchover")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("result", [host, lambda: many(64)], ids=["8 devices", "64 devices"])
 def test_the_plot_is_readable(tmp_path: Path, scheme: str, result: Callable[[], Result]) -> None:

@@ -29,6 +29,7 @@ def height(file: Path) -> float:
     return float(ET.parse(file).getroot().attrib["height"].removesuffix("pt"))
 
 
+@pytest.mark.slow
 @needs_matplotlib
 def test_the_same_result_gives_the_same_bytes(tmp_path: Path) -> None:
     for suffix in ("svg", "png"):
@@ -60,6 +61,7 @@ def test_a_png_is_one(tmp_path: Path) -> None:
     assert int.from_bytes(data[16:20]) == 1500
 
 
+@pytest.mark.slow
 @needs_matplotlib
 def test_the_picture_grows_with_the_devices(tmp_path: Path) -> None:
     few, more = tmp_path / "8.svg", tmp_path / "64.svg"

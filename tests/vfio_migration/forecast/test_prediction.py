@@ -116,6 +116,7 @@ def plans(draw: st.DrawFn) -> tuple[list[PlannedDevice], list[PlannedHandler]]:
     return devices, handlers
 
 
+@pytest.mark.slow
 @given(plans())
 def test_every_gain_is_what_planning_again_gives(plan: tuple[list[PlannedDevice], list[PlannedHandler]]) -> None:
     devices, handlers = plan

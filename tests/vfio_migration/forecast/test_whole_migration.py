@@ -202,6 +202,7 @@ def changed(device: PlannedDevice, change: Change) -> PlannedDevice:
     return replace(device, arc_s=lambda a, b: device.arc_s(a, b) * (factor if (a, b) == arc else 1))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(
     plans(),
@@ -236,6 +237,7 @@ def test_every_gain_is_what_planning_again_gives(
         assert share.contributes_s == pytest.approx(now - switchover_s(others), abs=1e-7), place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alike", [True, False])
 @pytest.mark.parametrize("launch_s", [0.0, 0.001])
 def test_a_thousand_devices_with_a_link_are_predicted_in_a_moment(alike: bool, launch_s: float) -> None:

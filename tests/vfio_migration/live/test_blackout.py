@@ -55,6 +55,7 @@ def test_with_a_limit_of_10_ms_at_most_11_are_left() -> None:
     assert report.transfer_s == about(0.0025)
 
 
+@pytest.mark.slow
 def test_a_guest_that_dirties_faster_than_the_link_sends_never_gets_there_until_it_is_cancelled() -> None:
     pair = pair_with(1000 * MB, 2e9)
     with pair.clock.taking_part():

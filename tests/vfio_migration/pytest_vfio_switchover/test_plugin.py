@@ -101,6 +101,7 @@ def test_devices_go_to_both_sides_of_a_pair_or_to_the_machine(pytester: pytest.P
     run(pytester).assert_outcomes(passed=2)
 
 
+@pytest.mark.slow
 def test_what_stalls_or_was_left_open_does_not_outlive_its_test(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

@@ -416,6 +416,7 @@ nearly = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.dictionaries(keys, values, max_size=5) | nearly)
 def test_no_data_whatever_raises_anything_but_a_scenario_error_and_what_loads_can_be_planned(

@@ -214,6 +214,7 @@ def test_ctrl_c_ends_the_runs_whether_or_not_it_came_in_time_to_cancel(
     assert [(report.status, report.interrupted) for report in ran] == [(status, True)]
 
 
+@pytest.mark.slow
 def test_of_many_runs_figures_are_kept_and_of_the_typical_one_the_events() -> None:
     result = run_scenario(load_scenario("vfs"), ("parallel",), runs=20, make_clock=VirtualClock)
     mode = result.modes["parallel"]

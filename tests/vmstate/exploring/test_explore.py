@@ -418,6 +418,7 @@ class Dying(Executor):
         return future
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["pct", "random", "exhaustive"])
 @pytest.mark.parametrize("name", ["depth_three", "lost_update", "any_order"])
 def test_results_do_not_depend_on_who_runs_the_schedules(name: str, policy: str) -> None:

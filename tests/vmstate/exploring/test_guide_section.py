@@ -17,6 +17,7 @@ def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
     return pytester.runpytest_inprocess("-p", "no:cacheprovider", *options)
 
 
+@pytest.mark.slow
 def test_the_race_of_the_guide_is_found_replayed_and_mended(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_flush=FAILING)
     result = run(pytester)
