@@ -13,7 +13,8 @@ class MigrationParameters:
     - `max_bandwidth`: bytes per second until the switchover is decided; None: whatever the link takes.
     - `switchover_bandwidth`: bytes per second to reckon with instead of what was measured (QEMU's
       `avail-switchover-bandwidth`); None: what was measured.
-    - `multifd_channels`, `return_path`, `switchover_ack`: as in QEMU.
+    - `return_path`: the source's downtime ends when the destination has answered.
+    - `multifd_channels`, `switchover_ack`: not built yet; they are checked, and change nothing.
 
     Raises:
         ValueError: a value cannot be used; the message names it.
