@@ -9,6 +9,7 @@ from typing import Self
 from vfio_migration.changes import (
     DEFAULT_THREADS,
     THREADS,
+    DeviceThread,
     StaleChangeError,
     StateChange,
     StateChangeThread,
@@ -96,16 +97,11 @@ class VFIOMigration:
             way = threads if vfio_device.migration_parallel_states or threads not in THREADS else DEFAULT_THREADS
             self._launcher = make_launcher(way, machine.clock, vfio_device.id)
             undo.callback(self._launcher.close)
-            self._thread = StateChangeThread(
-                vfio_device.id,
-                change,
-                self._launcher,
-                machine.big_lock,
-                watchdog,
-                launch_s=launch_s,
-                join_s=join_s,
+            self._thread = DeviceThread(vfio_device.id, self._launcher, machine.big_lock, watchdog)
+            changes = StateChangeThread(
+                vfio_device.id, change, self._thread, machine.clock, launch_s=launch_s, join_s=join_s
             )
-            self._registered = self._register_handlers(change)
+            self._registered = self._register_handlers(change, changes)
             undo.pop_all()
 
     @property
@@ -168,10 +164,10 @@ class VFIOMigration:
     def __repr__(self) -> str:
         return f"<VFIOMigration {self.id!r} of machine {self.machine.name!r}: {self.device_state.name}>"
 
-    def _register_handlers(self, change: StateChange) -> Bracket | HandlerEntry:
+    def _register_handlers(self, change: StateChange, changes: StateChangeThread) -> Bracket | HandlerEntry:
         device = self.vfio_device
         if device.migration_parallel_states:
-            return Bracket(self.machine.handlers, device.device, self._thread, prepare=device.p2p)
+            return Bracket(self.machine.handlers, device.device, changes, prepare=device.p2p)
         return add_device_handler(
             self.machine.handlers,
             device.device,

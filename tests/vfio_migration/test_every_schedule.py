@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import vfio_migration.changes.device_thread
 import vfio_migration.changes.launch_and_join
 import vfio_migration.changes.launchers.parked
 import vfio_migration.live.control
@@ -88,7 +89,11 @@ def test_a_bracket_there_and_back_holds_in_all_schedules(
 @pytest.mark.parametrize("threads", LAUNCHERS)
 @pytest.mark.parametrize("policy", ["pct", "random"])
 def test_launch_and_join_hold_between_any_two_of_their_lines(policy: str, threads: str) -> None:
-    preempt = (vfio_migration.changes.launch_and_join, vfio_migration.changes.launchers)
+    preempt = (
+        vfio_migration.changes.launch_and_join,
+        vfio_migration.changes.device_thread,
+        vfio_migration.changes.launchers,
+    )
     explore(bracket(threads, latency=0.01, back=True), policy=policy, schedules=60, preempt=preempt).check()
 
 
@@ -136,7 +141,7 @@ def test_a_device_that_comes_back_when_it_is_given_up_is_lost_or_not_and_stays_s
 @pytest.mark.slow
 @pytest.mark.parametrize("threads", LAUNCHERS)
 def test_give_up_against_come_back_between_any_two_lines(threads: str) -> None:
-    preempt = (vfio_migration.changes.launch_and_join, vfio_migration.changes.launchers.parked)
+    preempt = (vfio_migration.changes.device_thread, vfio_migration.changes.launchers.parked)
     for policy in ("pct", "random"):
         explore(watched(threads, 4.0, 4.0), policy=policy, schedules=500, preempt=preempt).check()
 

@@ -1,5 +1,6 @@
 """How a device's state is changed: set or recover, prepare and main, launch and join."""
 
+from vfio_migration.changes.device_thread import DeviceThread, Job
 from vfio_migration.changes.launch_and_join import StateChangeThread
 from vfio_migration.changes.launchers import DEFAULT_THREADS, THREADS, make_launcher
 from vfio_migration.changes.prepare_and_main import NAMES, StateChange
@@ -10,6 +11,8 @@ __all__ = [
     "DEFAULT_THREADS",
     "NAMES",
     "THREADS",
+    "DeviceThread",
+    "Job",
     "StaleChangeError",
     "StateChange",
     "StateChangeThread",

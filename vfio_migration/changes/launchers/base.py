@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,7 +19,7 @@ class Launch:
     """
 
     name: str
-    big_lock: BigLock
+    big_lock: BigLock | None  # whose holder waits for it
     work: Callable[..., None]
     arguments: tuple[object, ...] = ()
     error: BaseException | None = None
@@ -26,11 +27,11 @@ class Launch:
     _claim: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> None:
-        """Do the work, barred from the big lock, whose holder waits for it; nothing if somebody has begun it."""
+        """Do the work, barred from a big lock whose holder waits for it; nothing if somebody has begun it."""
         if not self._claim.acquire(blocking=False):
             return
         try:
-            with self.big_lock.barred():
+            with nullcontext() if self.big_lock is None else self.big_lock.barred():
                 self.work(*self.arguments)
         except BaseException as error:  # noqa: BLE001 - raised again where the thread is joined
             self.error = error
