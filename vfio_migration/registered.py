@@ -1,7 +1,7 @@
 """A VFIO device registered with its machine: handlers, notifier, and its part of the migration stream."""
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
@@ -10,14 +10,19 @@ from vfio_migration.changes import (
     DEFAULT_THREADS,
     THREADS,
     DeviceThread,
+    InitialAcks,
+    MultifdThreads,
+    Packet,
+    PacketQueue,
     StaleChangeError,
     StateChange,
     StateChangeThread,
     StateSetter,
+    Transferred,
     Watchdog,
     make_launcher,
 )
-from vfio_migration.device import Counted, DeviceState, StateBytes, VFIODevice
+from vfio_migration.device import CHUNK, Counted, DeviceState, StateBytes, VFIODevice
 from vfio_migration.errors import DeviceBusyError, DeviceLostError, StreamError, VFIOMigrationError, named
 from vmstate import (
     Bracket,
@@ -33,13 +38,12 @@ from vmstate import (
     get_logger,
 )
 
-CHUNK = 1024 * 1024  # bytes read from a device at a time, and the most that a section may announce
-
 # QEMU's words between the parts of a device's section (`VFIO_MIG_FLAG_*`).
 _END_OF_STATE = 0xFFFFFFFFEF100001
 _CONFIG = 0xFFFFFFFFEF100002
 _SETUP = 0xFFFFFFFFEF100003
 _DATA = 0xFFFFFFFFEF100004
+_INITIAL_DATA_SENT = 0xFFFFFFFFEF100005  # ends a section in place of the end, once the initial bytes are gone
 # Ours, and no word of QEMU's: data of which only the size travels. Then come that size, and as of any data the length
 # and the bytes of what stands for it.
 _COUNTED = 0xFFFFFFFFEF1000F4
@@ -83,9 +87,10 @@ class VFIOMigration:
         change = StateChange(machine, vfio_device, self._setter)
         self._closed = False
         # Of the migration under way; guarded by the big lock or handed on with it.
-        self._data_size = 0  # bytes of data sent, or loaded
-        self._transferred = 0  # bytes of state that these carry
+        self._transfer = Transferred()
         self._state_complete = False
+        self._in_thread = False  # saved, or loaded, by a thread of its own
+        self._acks: InitialAcks | None = None
         with machine.big_lock, ExitStack() as undo:
             vfio_device.backend.bind(machine.clock)
             undo.callback(vfio_device.backend.unbind)
@@ -101,6 +106,7 @@ class VFIOMigration:
             changes = StateChangeThread(
                 vfio_device.id, change, self._thread, machine.clock, launch_s=launch_s, join_s=join_s
             )
+            self._multifd = MultifdThreads(machine, self.id, self._setter, self._thread, self._failing)
             self._registered = self._register_handlers(change, changes)
             undo.pop_all()
 
@@ -122,7 +128,7 @@ class VFIOMigration:
     @property
     def transferred(self) -> int:
         """How many bytes of the device's state were sent in the last migration, or are by now."""
-        return self._transferred
+        return self._transfer.carried
 
     def reset(self) -> None:
         """Be reset with the machine: that changes the device, and not what QEMU has recorded of it."""
@@ -179,9 +185,36 @@ class VFIOMigration:
 
     # The source's side (`vmstate.Migratable`; QEMU's `vfio_save_*`):
 
+    def settle(self, *, multifd_channels: int, switchover_ack: bool) -> None:
+        """
+        Take what was asked for of the migration that begins, before its set-up.
+
+        Raises:
+            VFIOMigrationError: the device is to be saved by a thread of its own, and there are no channels for that.
+
+        """
+        wish = self.vfio_device.migration_multifd_transfer
+        if wish is True and not multifd_channels:
+            raise VFIOMigrationError(
+                f"device {self.id!r} has multifd transfer on, and the migration has no multifd channels: give some, or "
+                "set migration_multifd_transfer to 'auto' or off"
+            )
+        self._in_thread = bool(wish) and multifd_channels > 0
+        self._acks = InitialAcks(self.id, self.vfio_device.backend) if switchover_ack else None
+
+    @property
+    def in_thread(self) -> bool:
+        """Whether it is saved by a thread of its own, in the migration under way."""
+        return self._in_thread
+
+    @property
+    def acks_asked(self) -> int:
+        """How many acknowledgements the source has to wait for because of this device."""
+        return 0 if self._acks is None else self._acks.asked
+
     def save_setup(self, stream: SaveStream) -> None:
         """Go to PRE_COPY, if the device can and runs."""
-        self._data_size = self._transferred = 0
+        self._transfer = Transferred()
         self._setter.session.close()
         if self._setter.lost:
             raise DeviceLostError(f"device {self.id!r} is lost and cannot be migrated: take it away")
@@ -194,12 +227,18 @@ class VFIOMigration:
                     f"device {self.id!r} cannot be saved from {self.device_state.name}: "
                     "it must be RUNNING, or STOP in a stopped machine"
                 )
+        if self._acks is not None and self.device_state in _IN_PRE_COPY:
+            self._acks.begin()
         stream.write(_WORD.pack(_SETUP) + _WORD.pack(_END_OF_STATE))
 
     def pending(self) -> int:
         """Bytes that pre-copy could send now."""
+        if self.device_state not in _IN_PRE_COPY:
+            return 0
         with self._failing("pre-copy"):
-            return self.vfio_device.backend.pending() if self.device_state in _IN_PRE_COPY else 0
+            if self._acks is not None:
+                self._acks.look_again()
+            return self.vfio_device.backend.pending()
 
     def pending_exact(self) -> int:
         """Bytes that would have to be sent if the device were stopped now, as far as it can say (MIG_DATA_SIZE)."""
@@ -215,11 +254,36 @@ class VFIOMigration:
             sent: int | None = 0
             while sent == 0:  # framing of the device's own comes by itself, and is no state
                 sent = self._save_data(stream)
-        stream.write(_WORD.pack(_END_OF_STATE))
+        acks = self._acks
+        all_sent = acks is not None and acks.sent()
+        stream.write(_WORD.pack(_INITIAL_DATA_SENT if all_sent else _END_OF_STATE))
         return sent or 0
+
+    @property
+    def has_to_iterate(self) -> bool:
+        """Whether the other side has to hear something before the stop, though there may be no data for it."""
+        return self._acks is not None and self._acks.owed
+
+    def begin_saving(self) -> None:
+        """Look at the device for the last time before it is saved."""
+        if self._acks is not None:
+            self._acks.refuse_another()
+
+    def launch_saving(
+        self, send: Callable[[Sequence[Packet]], None], on_error: Callable[[BaseException], object]
+    ) -> None:
+        """Have a thread go to STOP_COPY and send all that is left, with the configuration; see `MultifdThreads`."""
+        self._multifd.launch_saving(self._transfer, send, on_error)
+
+    def join_saving(self) -> None:
+        """Wait until it has; raises what went wrong."""
+        self._multifd.join_saving()
 
     def save_complete(self, stream: SaveStream) -> None:
         """Go to STOP_COPY, if handlers have not brought the device there, and send all that is left."""
+        if self._in_thread:
+            stream.write(_WORD.pack(_END_OF_STATE))
+            return
         self.machine.emit("vfio_save_complete_precopy_start", name=self.id)
         with self._failing("saving"):
             self._setter.set_state(DeviceState.STOP_COPY, DeviceState.STOP)
@@ -230,7 +294,9 @@ class VFIOMigration:
 
     def save_state(self, stream: SaveStream) -> None:
         """Send the device's configuration: how many bytes of data it takes to have all."""
-        stream.write(_WORD.pack(_CONFIG) + _WORD.pack(self._data_size) + _WORD.pack(_END_OF_STATE))
+        if not self._in_thread:
+            stream.write(_WORD.pack(_CONFIG) + _WORD.pack(self._transfer.data_size))
+        stream.write(_WORD.pack(_END_OF_STATE))
 
     def save_cleanup(self) -> None:
         """
@@ -268,10 +334,10 @@ class VFIOMigration:
         data = self._setter.read(CHUNK)
         if not data:
             return None
-        self._data_size += len(data)
+        self._transfer.data_size += len(data)
         size = data.stands_for if isinstance(data, StateBytes) else len(data)
         stream.carry(size)
-        self._transferred += size
+        self._transfer.carried += size
         head = _WORD.pack(_DATA)
         if isinstance(data, Counted):
             head = _WORD.pack(_COUNTED) + _WORD.pack(size)
@@ -284,8 +350,8 @@ class VFIOMigration:
 
     def load_setup(self) -> None:
         """Go to RESUMING, from RUNNING: a device that an earlier migration left elsewhere is reset first."""
-        self._data_size = 0
-        self._state_complete = False
+        self._transfer = Transferred()
+        self._state_complete = self._in_thread = False
         if self.device_state is not DeviceState.RUNNING:
             self._setter.reset()
         self._setter.session.close()
@@ -297,6 +363,9 @@ class VFIOMigration:
         while True:
             word = self._read_word(stream)
             if word == _END_OF_STATE:
+                return
+            if word == _INITIAL_DATA_SENT and self._acks is not None:
+                stream.acknowledge(self.id)
                 return
             if self._state_complete:
                 raise self._stream_error(stream, "data after the device's configuration")
@@ -311,7 +380,10 @@ class VFIOMigration:
         """Raise unless the whole state has arrived."""
         if not self._state_complete:
             raise StreamError(f"device {self.id!r}: the stream ended before the device's state was complete")
-        self._setter.session.close()
+        if self._setter.lost:
+            raise DeviceLostError(f"device {self.id!r} was lost while it was loaded: take it away")
+        with self._failing("loading"):
+            self._setter.session.check()  # a reset meanwhile has emptied it; closed with the next set-up
 
     def load_cleanup(self) -> None:
         """Leave RESUMING by a reset, so that nothing half loaded can ever run."""
@@ -327,20 +399,40 @@ class VFIOMigration:
         if not 0 < size <= CHUNK:
             raise self._stream_error(stream, f"expected 1 to {CHUNK} bytes of data, the stream announces {size}")
         data = stream.read(size)
-        self._data_size += size
+        self._transfer.data_size += size
         if stands_for is not None:
             data = Counted(data, stands_for)
         try:
-            self.vfio_device.backend.write(data)
+            self._setter.write(data)
         except OSError as error:
             raise self._stream_error(stream, f"the device refused the data: {error}") from error
 
     def _load_config(self, stream: LoadStream) -> None:
         size = self._read_word(stream)
-        if size != self._data_size:
+        if size != self._transfer.data_size:
             raise self._stream_error(
-                stream, f"{self._data_size} bytes of the device's data have arrived, the source has sent {size}"
+                stream,
+                f"{self._transfer.data_size} bytes of the device's data have arrived, the source has sent {size}",
             )
+        self._complete_state()
+
+    def launch_loading(self, packets: PacketQueue) -> None:
+        """
+        Have a thread load what arrives over the channels.
+
+        Raises:
+            StreamError: the device is not to be loaded like that.
+
+        """
+        if self.vfio_device.migration_multifd_transfer is False:
+            raise StreamError(f"device {self.id!r} has multifd transfer off here, and its state comes over channels")
+        self._multifd.launch_loading(self._transfer, packets, self._complete_state)
+
+    def join_loading(self) -> None:
+        """Wait until it has; raises what went wrong."""
+        self._multifd.join_loading()
+
+    def _complete_state(self) -> None:
         load_config: Callable[[], None] | None = getattr(self.vfio_device.backend, "load_config", None)
         if load_config is not None:
             with self.machine.big_lock, self._failing("loading the configuration"):
@@ -382,6 +474,11 @@ class VFIOMigration:
                 device_state=self.device_state.name,
                 error=str(error),
             )
+
+
+def devices_of(machine: Machine) -> list[VFIOMigration]:
+    """Give the VFIO devices that are registered with a machine, in their order."""
+    return [each for each in machine.migratables if isinstance(each, VFIOMigration)]
 
 
 _log = get_logger("vfio_migration.registered")

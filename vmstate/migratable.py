@@ -45,6 +45,10 @@ class LoadStream(Protocol):
         """Read exactly so many bytes; raises if the stream ends before that."""
         ...
 
+    def acknowledge(self, name: str) -> None:
+        """Tell the source that what it sent of this before its stop has arrived, where it waits for that."""
+        ...
+
 
 class Migratable(Protocol):
     """
@@ -55,8 +59,10 @@ class Migratable(Protocol):
     migration that completed. On the destination: `load_setup`, `load` for each section, `load_complete` before the
     machine may run, `load_cleanup` if the migration failed. Whatever they raise fails the migration.
 
-    Optional, and asked for by name: `begin_precopy()`, called when the set-up is over, and `pending_exact()`, how many
-    bytes would have to be sent if the machine were stopped now.
+    Optional, and asked for by name: `begin_precopy()`, called when the set-up is over; `pending_exact()`, how many
+    bytes would have to be sent if the machine were stopped now; `has_to_iterate`, whether `save_iterate` is to be
+    called though nothing is pending; and `begin_saving()`, called once the machine has stopped, before anything is
+    saved.
     """
 
     @property
@@ -97,7 +103,7 @@ class Migratable(Protocol):
         ...
 
     def load_complete(self) -> None:
-        """Raise unless everything that is needed to run has arrived; let go of what loading needed."""
+        """Raise unless everything that is needed to run has arrived, and is still there; may be asked again."""
         ...
 
     def load_cleanup(self) -> None:

@@ -124,6 +124,19 @@ class StateSetter:
         self.session.check()
         return self._backend.read(size)
 
+    def write(self, data: bytes) -> None:
+        """
+        Write into the session that was opened first; raises OSError (ENODEV) if the device is no longer in it.
+
+        Raises:
+            StaleChangeError: whoever waited for this has given it up, and the device with it.
+
+        """
+        if self.lost:
+            raise StaleChangeError(f"device {self._device.id!r} was given up while it was loaded")
+        self.session.check()
+        self._backend.write(data)
+
     def reset_unrecorded(self) -> None:
         """
         Reset the device behind QEMU's back, as a reset of the machine does: the record stays as it is.

@@ -1,6 +1,6 @@
 """A device as the kernel and its driver show it: states and arcs, what drives it, and the mock."""
 
-from vfio_migration.device.backend import Counted, DeviceBackend, StateBytes
+from vfio_migration.device.backend import CHUNK, Counted, DeviceBackend, StateBytes
 from vfio_migration.device.mock import MockDevice
 from vfio_migration.device.mock_faults import DataFault
 from vfio_migration.device.state_machine import (
@@ -16,6 +16,7 @@ from vfio_migration.device.vfio_device import VFIODevice
 
 __all__ = [
     "ALL_FLAGS",
+    "CHUNK",
     "SAVING",
     "Counted",
     "DataFault",

@@ -5,6 +5,8 @@ from typing import Protocol, Self
 from vfio_migration.device.state_machine import DeviceState, MigrationFlags
 from vmstate import Clock
 
+CHUNK = 1024 * 1024  # bytes read from a device at a time, and the most of its state that a part of the stream may hold
+
 
 class StateBytes(bytes):
     """Bytes that a backend gives in `read`, of which `stands_for` are the device's state, and the others framing."""
@@ -74,6 +76,8 @@ class DeviceBackend(Protocol):
     # stop_size() -> int     how many bytes would have to be read if the device were stopped now (uAPI
     #                        `VFIO_DEVICE_FEATURE_MIG_DATA_SIZE`); without it, what `pending` says
     # load_config() -> None  load the configuration, under the big lock, when all data have been written
+    # initial_pending() -> int  how many initial bytes pre-copy has still to send (uAPI `vfio_precopy_info`), on which
+    #                        the acknowledgement of `switchover_ack` depends; without it, none
     # loads_slowly: bool     whether `write` takes time, so that the source sends each piece as soon as it has it
 
     def reset(self) -> None:

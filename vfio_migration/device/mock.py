@@ -31,8 +31,9 @@ class MockDevice:
     `state_size` bytes of state are left when pre-copy is over; a device with pre-copy has `precopy_size`
     more, which it sends before, and dirties `precopy_dirty` bytes of them, one number for each round.
     Reading takes size / `rate` (bytes per second; None: no time), writing size / `write_rate`, and loading the
-    configuration `config_load` seconds. The state's bytes follow from `seed`; with `contents="sizes"` only their
-    number travels.
+    configuration `config_load` seconds. The first `initial_size` bytes of pre-copy are its initial bytes, on which
+    `switchover_ack` waits; pre-copy has that many at least. The state's bytes follow from `seed`; with
+    `contents="sizes"` only their number travels.
 
     Raises:
         ValueError: a size, a rate or a latency is negative or no number, or an arc is none that a device takes.
@@ -52,10 +53,11 @@ class MockDevice:
         contents: Literal["bytes", "sizes"] = "bytes",
         write_rate: float | None = None,
         config_load: float = 0.0,
+        initial_size: int = 0,
     ) -> None:
         self._flags = MigrationFlags(flags) | MigrationFlags.STOP_COPY
         self._latency_ns, self._other_latency_ns = _checked_latency(latency, self._flags)
-        if min(state_size, precopy_size, *precopy_dirty, 0) < 0:
+        if min(state_size, precopy_size, initial_size, *precopy_dirty, 0) < 0:
             raise ValueError("sizes of state are in bytes and not negative")
         for name, value in (("rate", rate), ("write_rate", write_rate)):
             if value is not None and not value > 0:
@@ -66,7 +68,8 @@ class MockDevice:
             raise ValueError(f"contents are 'bytes', or 'sizes' of which only the number travels; got {contents!r}")
         self._rate = rate
         self._random = random.Random(seed)  # noqa: S311 - test data
-        self._warm_size = precopy_size if MigrationFlags.PRE_COPY in self._flags else 0
+        self._warm_size = max(precopy_size, initial_size) if MigrationFlags.PRE_COPY in self._flags else 0
+        self._initial_size = min(initial_size, self._warm_size)
         self._memory = MockState(self._warm_size + state_size, self._new_key())
         self._precopy_dirty = tuple(min(size, self._warm_size) for size in precopy_dirty)
         self._bound = False
@@ -75,6 +78,7 @@ class MockDevice:
         self._lock = threading.Lock()
         self._state = DeviceState.RUNNING
         self._outbox = Outbox(counted=contents == "sizes")
+        self._initial_left = 0
         self._dirty_rounds: deque[int] = deque()
         self._reading_since: int | None = None  # ns; with the bytes read since, says how long a read waits
         self._bytes_read = 0
@@ -245,6 +249,29 @@ class MockDevice:
         with self._lock:
             return self._outbox.pending
 
+    def initial_pending(self) -> int:
+        """Count the initial bytes that pre-copy has still to give."""
+        with self._lock:
+            return self._initial_left
+
+    def ask_again(self, size: int) -> None:
+        """
+        Have so many initial bytes anew, as a device whose configuration has changed (uAPI `VFIO_PRECOPY_INFO_REINIT`).
+
+        In pre-copy they are sent and acknowledged once more. Later that fails the migration, if it was to be
+        acknowledged.
+
+        Raises:
+            ValueError: no bytes, or more than pre-copy has.
+
+        """
+        with self._lock:
+            if not 0 < size <= self._warm_size:
+                raise ValueError(f"size: expected 1 to {self._warm_size} bytes, which pre-copy has; got {size!r}")
+            if self._state in (_S.PRE_COPY, _S.PRE_COPY_P2P):
+                self._outbox.add(self._memory, 0, size)
+            self._initial_left = max(size, self._outbox.pending)  # they come behind all that was to be sent before
+
     def read(self, size: int) -> bytes:
         """Give the next bytes, after the time that they take; ENODEV if there is no transfer (any more)."""
         with self._lock:
@@ -256,6 +283,7 @@ class MockDevice:
                 return b""
             data, carried = self._next_read(size)
             self._bytes_read += carried
+            self._initial_left = max(0, self._initial_left - carried)
             # From the sum of all that was read, so that rounding does not add up. Behind the last read if nothing
             # else was waited for since: the work done meanwhile does not add to it either.
             took = self._reading_ns(self._bytes_read) - self._reading_ns(self._bytes_read - carried)
@@ -342,6 +370,7 @@ class MockDevice:
             self._forget_transfer()
             self._outbox.add(self._memory, 0, self._warm_size)
             self._dirty_rounds.extend(self._precopy_dirty)
+            self._initial_left = self._initial_size
             self._start_reading()
         elif target is _S.STOP_COPY:
             if current not in SAVING:
@@ -400,6 +429,7 @@ class MockDevice:
     def _forget_transfer(self) -> None:
         self._outbox.clear()
         self._dirty_rounds.clear()
+        self._initial_left = 0
         self._inbox = None
 
     def _checked_arc(self, current: DeviceState, target: DeviceState) -> Arc:

@@ -1,6 +1,7 @@
 """A VFIO device of a machine: where it sits, what drives it, and how it is to be migrated."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from vfio_migration.device.backend import DeviceBackend
 from vfio_migration.device.state_machine import MigrationFlags
@@ -13,10 +14,13 @@ class VFIODevice:
     A device in the tree together with its backend.
 
     `migration_parallel_states` is QEMU's property `x-migration-parallel-states`; `migration_events` is its
-    `migration-events`. Both are settled when the device is registered.
+    `migration-events`. Both are settled when the device is registered. `migration_multifd_transfer` is its
+    `x-migration-multifd-transfer`: whether the device is saved and loaded by threads of its own, over the migration's
+    multifd channels; "auto": if there are any; True: a migration without them fails.
 
     Raises:
-        ValueError: the device has no id, by which it would be paired with its counterpart.
+        ValueError: the device has no id, by which it would be paired with its counterpart; or
+            `migration_multifd_transfer` is none of the three.
         TypeError: the backend lacks something of `DeviceBackend`.
 
     """
@@ -25,8 +29,13 @@ class VFIODevice:
     backend: DeviceBackend
     migration_parallel_states: bool = True
     migration_events: bool = False
+    migration_multifd_transfer: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
+        if self.migration_multifd_transfer not in (True, False, "auto"):
+            raise ValueError(
+                f"migration_multifd_transfer is True, False or 'auto'; got {self.migration_multifd_transfer!r}"
+            )
         if not self.device.id:
             raise ValueError("a VFIO device needs an id: devices of source and destination are paired by it")
         lacking = [name for name in _BACKEND if not hasattr(self.backend, name)]

@@ -37,6 +37,7 @@ class AnswerKind(IntEnum):
     """What the destination has to say."""
 
     READY = 1  # its devices can receive
+    ACK = 5  # what a device sent before the stop has arrived (QEMU's `MIG_RP_MSG_SWITCHOVER_ACK`)
     LOADED = 4  # everything has arrived (QEMU's `MIG_RP_MSG_SHUT`, with takeover "qemu" and a return path)
     RUNNING = 2  # its machine has taken over
     FAILED = 3  # it has not, and never will
@@ -64,17 +65,25 @@ class Answer:
         return _sealed((head + text).ljust(ANSWER_SIZE - _CHECKSUM.size, b"\0"))
 
 
+_IN_BETWEEN = (AnswerKind.READY, AnswerKind.ACK)  # said while the source still sends
+
+
 def say_ready(channel: Channel) -> None:
     """Send that the devices can receive, once; raises ChannelClosedError if the source is gone."""
     channel.send(Answer(AnswerKind.READY).packed())
 
 
-def await_ready(channel: Channel) -> Answer | None:
-    """
-    Wait until the destination says that its devices can receive, or that it has failed.
+def say_arrived(channel: Channel, device: str) -> None:
+    """Send that what this device sent before the stop has arrived; raises ChannelClosedError if the source is gone."""
+    channel.send(Answer(AnswerKind.ACK, text=device).packed())
 
-    None stands for an answer that was altered. It is not asked for again, as nothing depends on it: a destination that
-    has failed is noticed at the next send.
+
+def next_answer(channel: Channel) -> Answer | None:
+    """
+    Wait for what the destination says while the source still sends.
+
+    None stands for an answer that was altered. It is not asked for again: if it was that the destination has failed,
+    that is noticed at the next send, and if it was an acknowledgement, somebody has to cancel.
 
     Raises:
         StreamError: the connection ended.
@@ -110,12 +119,16 @@ def await_answer(channel: Channel, stream: int, *, timeout_s: float | None = Non
         TimeoutError: there was none after so many seconds.
 
     """
-    for _ in range(_MOST_REPEATS):
+    repeats = 0
+    while repeats < _MOST_REPEATS:
         answer = _next_answer(lambda size: _receive(channel, size, timeout_s))
+        if answer is not None and answer.kind in _IN_BETWEEN:
+            continue  # nobody had to wait for it
         if answer is not None and (answer.kind is AnswerKind.FAILED or answer.stream == stream):
             _say(channel, _RequestKind.THANKS)
             return answer
         _say(channel, _RequestKind.REPEAT)
+        repeats += 1
     raise StreamError(f"each of {_MOST_REPEATS} answers of the destination was altered on its way")
 
 
@@ -123,7 +136,7 @@ def last_words(channel: Channel, *, timeout_s: float) -> str | None:
     """Give what the destination says of its failure, where the connection was cut; None if it says nothing."""
     try:
         answer = _next_answer(lambda size: _receive(channel, size, timeout_s))
-        if answer is not None and answer.kind is AnswerKind.READY:  # not read yet; what counts comes behind it
+        while answer is not None and answer.kind in _IN_BETWEEN:  # not read yet; what counts comes behind it
             answer = _next_answer(lambda size: _receive(channel, size, timeout_s))
     except (StreamError, TimeoutError, OSError):
         return None

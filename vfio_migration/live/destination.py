@@ -1,14 +1,18 @@
 """The destination's side of a migration (QEMU's `qemu_loadvm_state`, `process_incoming_migration_bh`)."""
 
 import threading
+from collections.abc import Mapping, Sequence
 
-from vfio_migration.errors import described
-from vfio_migration.live.answers import Answer, AnswerKind, give_answer, say_ready
+from vfio_migration.errors import StreamError, described
+from vfio_migration.live.answers import Answer, AnswerKind, give_answer, say_arrived, say_ready
 from vfio_migration.live.going_back import reachable
+from vfio_migration.live.incoming_channels import IncomingChannels
+from vfio_migration.live.parameters import MigrationParameters
 from vfio_migration.live.source import Takeover
 from vfio_migration.live.status import MigrationStatus
 from vfio_migration.live.stream import NotedState, StreamReader
-from vmstate import CallbackErrors, Channel, Machine, RunState, get_logger
+from vfio_migration.registered import VFIOMigration, devices_of
+from vmstate import CallbackErrors, Channel, Machine, Migratable, RunState, get_logger
 
 
 class Destination:
@@ -31,14 +35,18 @@ class Destination:
         raised: CallbackErrors,
         takeover: Takeover,
         *,
-        return_path: bool = False,
+        parameters: MigrationParameters,
+        multifd: Sequence[Channel] = (),
     ) -> None:
         self._machine = machine
         self._channel = channel
         self._raised = raised
         self._confirmed = takeover == "confirmed"
-        self._return_path = return_path
-        self._reader = StreamReader(channel)
+        self._parameters = parameters
+        acks = parameters.switchover_ack
+        self._reader = StreamReader(channel, (lambda device: say_arrived(channel, device)) if acks else None)
+        self._incoming = IncomingChannels(machine, multifd)
+        self._loading: list[VFIOMigration] = []  # by threads that are to be joined
         self.status = MigrationStatus.NONE
         self.loaded_ns: int | None = None
         self.running_ns: int | None = None
@@ -82,29 +90,63 @@ class Destination:
             finally:
                 self._machine.end_attempt()
                 self._channel.close()
+                self._incoming.close()
 
     def _receive(self) -> NotedState:
         machine = self._machine
         reader = self._reader
         try:
             self._set_status(MigrationStatus.SETUP)
-            reader.header()
+            reader.header(self._parameters)
             self._set_status(MigrationStatus.ACTIVE)
+            self._incoming.start()
             with machine.big_lock:
+                for device in devices_of(machine):
+                    device.settle(
+                        multifd_channels=self._parameters.multifd_channels,
+                        switchover_ack=self._parameters.switchover_ack,
+                    )
                 for migratable in machine.migratables:
                     migratable.load_setup()
             if self._confirmed:
                 say_ready(self._channel)
-            noted = reader.load_sections(machine.migratables)
+            noted = reader.load_sections(machine.migratables, self._begin_threads)
+            self._join_threads()
+            self._incoming.finish()
             for migratable in machine.migratables:
                 migratable.load_complete()
+        except BaseException as error:
+            self._incoming.fail(error)
+            self._join_threads(error)
+            raise
         finally:
             if self.status is MigrationStatus.ACTIVE:
                 self._checkpoint("dst-precopy-loadvm-completed")
         self.loaded_ns = machine.clock.now()
-        if self._return_path and not self._confirmed:
+        if self._parameters.return_path and not self._confirmed:
             self._say(Answer(AnswerKind.LOADED, reader.checksum))  # it is all here, whether the source hears so or not
         return noted
+
+    def _begin_threads(self, devices: Mapping[int, Migratable]) -> None:
+        """Have these devices loaded by threads of their own, from what comes over the channels."""
+        for index, device in devices.items():
+            if not isinstance(device, VFIOMigration):
+                raise StreamError(f"{device.id!r} is no VFIO device, and its state is to come over channels")
+            device.launch_loading(self._incoming.queue(index, device.id))
+            self._loading.append(device)
+
+    def _join_threads(self, error: BaseException | None = None) -> None:
+        """Join all that load; raises the first error of theirs, unless there was one before, which counts."""
+        loading, self._loading = self._loading, []
+        for device in loading:
+            try:
+                device.join_loading()
+            except BaseException as failure:  # noqa: BLE001 - the others have to be joined all the same
+                self._raised.keep_what_fails_a_test(failure)
+                error = error or failure
+                self.note_error(error)
+        if error is not None:
+            raise error
 
     def _stand_down(self) -> None:
         """Stop the machine if it runs by now, and forget what was loaded if not: the source goes on."""
@@ -127,6 +169,8 @@ class Destination:
         self._checkpoint("dst-precopy-bh-enter")
         self._checkpoint("dst-precopy-bh-announced")
         with machine.big_lock:
+            for migratable in machine.migratables:
+                migratable.load_complete()  # once more, with the lock held: nobody can reset a device from here on
             machine.adopt_suspension(noted.was_suspended)
             if not noted.run_state.live:
                 machine.set_run_state(reachable(machine.run_state, noted.run_state))

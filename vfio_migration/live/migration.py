@@ -17,14 +17,14 @@ from vfio_migration.live.ram import Ram
 from vfio_migration.live.report import MigrationReport
 from vfio_migration.live.source import Source, Takeover
 from vfio_migration.live.status import MigrationStatus
-from vfio_migration.registered import VFIOMigration
+from vfio_migration.registered import VFIOMigration, devices_of
 from vmstate import (
     NS_PER_SECOND,
     WINDOW,
     CallbackErrors,
+    Channel,
     ClockError,
     Machine,
-    Migratable,
     RunState,
     VmStateError,
     channel_pair,
@@ -130,6 +130,7 @@ class Migration:
         self._control: Control | None = None
         self._source: Source | None = None
         self._destination: Destination | None = None
+        self._channels: list[Channel] = []  # both ends of each
         self._threads: list[threading.Thread] = []  # destination, source
         self._over = source.clock.event("the end of the migration")
 
@@ -229,7 +230,7 @@ class Migration:
             remaining=source.remaining,
             bandwidth=source.measured,
             ram=None if ram is None else RamInfo(ram.size, ram.sent, ram.pending(), source.exact_queries),
-            vfio_transferred=sum(each.transferred for each in migratables if isinstance(each, VFIOMigration)),
+            vfio_transferred=sum(each.transferred for each in devices_of(self._source_machine)),
         )
 
     def wait(self, timeout: float | None = None) -> MigrationReport:
@@ -272,17 +273,21 @@ class Migration:
     def _prepare(self) -> None:
         self._destination_before = self._destination_machine.run_state
         # Where times are worked out, what is written is sent at once, and the source never waits for loading.
-        eager = self._link is not None or any(map(_loads_slowly, self._destination_machine.migratables))
-        self._channels = there, here = channel_pair(
-            self._clock,
-            f"stream {self._source_machine.name} -> {self._destination_machine.name}",
-            self._sockets,
-            latency_s=self._link.latency_s if self._link is not None else 0.0,
-            window=None if eager else WINDOW,
-        )
-        return_path = self._parameters.return_path
+        eager = self._link is not None or any(map(_loads_slowly, devices_of(self._destination_machine)))
+        name = f"stream {self._source_machine.name} -> {self._destination_machine.name}"
+        there, here = self._connect(name, self._sockets, eager=eager)
+        multifd = [
+            self._connect(f"multifd channel {number} of {name}", None, eager=eager)
+            for number in range(self._parameters.multifd_channels)
+        ]
+        self._channels = [there, here, *(end for pair in multifd for end in pair)]
         destination = Destination(
-            self._destination_machine, here, self._raised, self._takeover, return_path=return_path
+            self._destination_machine,
+            here,
+            self._raised,
+            self._takeover,
+            parameters=self._parameters,
+            multifd=[end for _, end in multifd],
         )
         announce = None if self._on_status is None else self._announce
         control = Control(self._source_machine, there.abort, announce, self._raised, self._parameters)
@@ -299,7 +304,14 @@ class Migration:
             answer_timeout_s=self._answer_timeout_s,
             link=self._link,
             eager=eager,
+            multifd=[end for end, _ in multifd],
         )
+
+    def _connect(
+        self, name: str, sockets: tuple[socket.socket, socket.socket] | None, *, eager: bool
+    ) -> tuple[Channel, Channel]:
+        latency_s = self._link.latency_s if self._link is not None else 0.0
+        return channel_pair(self._clock, name, sockets, latency_s=latency_s, window=None if eager else WINDOW)
 
     def _tie_machines(self, control: Control, destination: Destination) -> None:
         """Tie both machines to this migration, or neither."""
@@ -432,7 +444,7 @@ def _refuse_thread(machine: Machine, what: str) -> None:
 
 
 def _refuse_devices(machine: Machine) -> None:
-    devices = [each.vfio_device for each in machine.migratables if isinstance(each, VFIOMigration)]
+    devices = [each.vfio_device for each in devices_of(machine)]
     without = {device.id for device in devices if not device.p2p}
     if len(devices) > 1 and without:
         raise MigrationRefusedError(
@@ -442,22 +454,16 @@ def _refuse_devices(machine: Machine) -> None:
 
 
 def _lost(machine: Machine) -> tuple[str, ...]:
-    return tuple(
-        each.id
-        for each in machine.migratables
-        if isinstance(each, VFIOMigration) and each.device_state is DeviceState.ERROR
-    )
+    return tuple(each.id for each in devices_of(machine) if each.device_state is DeviceState.ERROR)
 
 
-def _loads_slowly(migratable: Migratable) -> bool:
+def _loads_slowly(device: VFIOMigration) -> bool:
     """Whether it takes its time to load what arrives, so that every piece is to be sent as soon as it is there."""
-    return isinstance(migratable, VFIOMigration) and bool(
-        getattr(migratable.vfio_device.backend, "loads_slowly", False)
-    )
+    return bool(getattr(device.vfio_device.backend, "loads_slowly", False))
 
 
 def _recoveries(machine: Machine) -> dict[str, int]:
-    return {each.id: each.recoveries for each in machine.migratables if isinstance(each, VFIOMigration)}
+    return {each.id: each.recoveries for each in devices_of(machine)}
 
 
 def _names(ids: set[str]) -> str:

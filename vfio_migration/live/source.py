@@ -1,10 +1,11 @@
 """The source's side of a migration (QEMU's `migration_thread`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from vfio_migration.errors import MigrationFailedError, StreamError, TakeoverUnknownError, described
-from vfio_migration.live.answers import AnswerKind, await_answer, await_ready, last_words
+from vfio_migration.live.answers import AnswerKind, await_answer, last_words, next_answer
+from vfio_migration.live.channel_pool import ChannelPool
 from vfio_migration.live.control import Control
 from vfio_migration.live.decision import Decision
 from vfio_migration.live.going_back import go_back, tell_all
@@ -13,6 +14,7 @@ from vfio_migration.live.status import MigrationStatus
 from vfio_migration.live.stream import NotedState, StreamWriter
 from vfio_migration.live.switchover import Switchover
 from vfio_migration.live.wire import Wire
+from vfio_migration.registered import devices_of
 from vmstate import Channel, ChannelClosedError, Machine, MigrationEvent, RunState, get_logger
 
 Takeover = Literal["confirmed", "qemu"]
@@ -45,6 +47,7 @@ class Source:
         answer_timeout_s: float | None,
         link: Link | None,
         eager: bool,
+        multifd: Sequence[Channel] = (),
     ) -> None:
         self._machine = machine
         self._channel = channel
@@ -53,8 +56,10 @@ class Source:
         self._answer_timeout_s = answer_timeout_s
         self.wire = Wire(machine.clock, link)
         self._writer = StreamWriter(channel, self.wire, eager=eager or self.wire.limited)
-        self.switchover = Switchover(machine, self._writer, control, pause=pause)
+        self._pool = ChannelPool(machine, multifd, self.wire) if multifd else None
+        self.switchover = Switchover(machine, self._writer, control, self._pool, pause=pause)
         self._ready = False
+        self._acks = 0  # that have come
         self.exact_queries = 1  # QEMU's first is made in the set-up
         self.precopy_rounds = 0
         self.remaining = 0  # bytes, at the last look
@@ -70,8 +75,8 @@ class Source:
 
     @property
     def bytes_sent(self) -> int:
-        """How many bytes of stream were sent, or are stood for in it."""
-        return self._writer.bytes_sent
+        """How many bytes were sent, or are stood for in what was."""
+        return self._writer.bytes_sent + (0 if self._pool is None else self._pool.bytes_sent)
 
     @property
     def stream_sha256(self) -> str:
@@ -98,15 +103,22 @@ class Source:
         finally:
             self.ended_ns = self._machine.clock.now()
             self._channel.close()
+            if self._pool is not None:
+                self._pool.close()
             self._machine.end_attempt()
 
     def _setup(self) -> None:
         machine = self._machine
         self.setup_began_ns = machine.clock.now()
         self._control.advance(MigrationStatus.SETUP)
+        parameters = self._control.parameters
         with machine.big_lock:
             tell_all(machine, MigrationEvent.SETUP, self._control.keep_error)
-            self._writer.header()
+            self._writer.header(parameters)
+            if self._pool is not None:
+                self._pool.begin()
+            for device in devices_of(machine):
+                device.settle(multifd_channels=parameters.multifd_channels, switchover_ack=parameters.switchover_ack)
             for index, migratable in enumerate(machine.migratables):
                 self._control.check()
                 self._writer.section(index, migratable, migratable.save_setup)
@@ -122,6 +134,20 @@ class Source:
         for migratable in machine.migratables:
             getattr(migratable, "begin_precopy", _nothing)()
         decision = Decision(machine.clock, self.wire)
+        while not self._decided(decision):
+            sent = self._iterate(decision.budget())
+            if self.wire.limited:
+                decision.iterated(sent)
+            elif not sent and self._acked():
+                break  # devices say that they have more, and give nothing
+            elif not sent:
+                self._hear()
+            self.precopy_rounds += 1
+            self.measured = decision.measured
+        machine.emit("migration_thread_low_pending", pending=self._pending())
+
+    def _decided(self, decision: Decision) -> bool:
+        """Whether what is left fits, and the destination is ready for it; asked for exactly if the estimate fits."""
         while True:
             self._control.check()
             if self._control.error is not None:  # of a stop that somebody has made meanwhile
@@ -129,25 +155,17 @@ class Source:
             parameters = self._control.parameters
             self.wire.throttle(parameters.max_bandwidth)
             threshold = decision.threshold(parameters)
-            pending = self._pending()
-            self.remaining = pending
-            if pending <= threshold:
-                # Without a link nothing is sent in a wait for the destination, so that is over before the exact query;
-                # with one the guest goes on meanwhile, and it is all to be looked at again.
-                if not self.wire.limited and self._waited_for_destination():
-                    continue
-                if self._fits(threshold):
-                    if not self._waited_for_destination():
-                        break
-                    continue
-            sent = self._iterate(decision.budget())
-            if self.wire.limited:
-                decision.iterated(sent)
-            elif not sent:
-                break  # devices say that they have more, and give nothing
-            self.precopy_rounds += 1
-            self.measured = decision.measured
-        machine.emit("migration_thread_low_pending", pending=self._pending())
+            self.remaining = self._pending()
+            if self.remaining > threshold or not self._acked():
+                return False
+            # Without a link nothing is sent in a wait for the destination, so that is over before the exact query;
+            # with one the guest goes on meanwhile, and it is all to be looked at again.
+            if not self.wire.limited and self._waited_for_destination():
+                continue
+            if not self._fits(threshold) or not self._acked():
+                return False
+            if not self._waited_for_destination():
+                return True
 
     def _pending(self) -> int:
         return sum(each.pending() for each in self._machine.migratables)
@@ -159,6 +177,18 @@ class Source:
         machine.announce("MIGRATION_PASS", **{"pass": self.exact_queries})
         exact = sum(getattr(each, "pending_exact", each.pending)() for each in machine.migratables)
         return (exact if self.wire.limited else self._pending()) <= threshold
+
+    def _acked(self) -> bool:
+        """
+        Whether all has been acknowledged that has to be before the stop (QEMU's `migration_can_switchover`).
+
+        A machine that does not run may be stopped at any time: nobody would notice that devices are not ready.
+        """
+        if not self._control.parameters.switchover_ack or not self._machine.run_state.live:
+            return True
+        while self._channel.ready:
+            self._hear()
+        return self._acks >= sum(device.acks_asked for device in devices_of(self._machine))
 
     def _waited_for_destination(self) -> bool:
         """Make sure that the destination can receive; says whether that took time, in which more may be dirtied."""
@@ -174,6 +204,8 @@ class Source:
         self._writer.budget = budget
         for index, migratable in enumerate(self._machine.migratables):
             pending, sent = migratable.pending(), 0
+            if not pending and getattr(migratable, "has_to_iterate", False):
+                self._writer.section(index, migratable, migratable.save_iterate)
             while sent < pending and self._writer.budget != 0:
                 self._control.check()
                 some = self._writer.section(index, migratable, migratable.save_iterate)
@@ -185,13 +217,23 @@ class Source:
         return total
 
     def _await_ready(self) -> None:
+        while not self._ready:
+            self._hear()
+
+    def _hear(self) -> None:
+        """Wait for what the destination says next: that it can receive, that something has arrived, or a failure."""
         try:
-            answer = await_ready(self._channel)
+            answer = next_answer(self._channel)
         except StreamError as error:
             self._control.check()  # mostly it has ended since somebody has cancelled
             raise MigrationFailedError(str(error)) from error
+        if answer is None and self._control.parameters.switchover_ack:
+            raise MigrationFailedError("an answer of the destination was altered, and may have been an acknowledgement")
         if answer is not None and answer.kind is AnswerKind.FAILED:
             raise MigrationFailedError(f"the destination failed: {answer.text}")
+        if answer is not None and answer.kind is AnswerKind.ACK:
+            self._acks += 1
+            return
         self._ready = True
 
     def _await_answer(self, expected: AnswerKind) -> None:
@@ -229,6 +271,8 @@ class Source:
         """Bring the machine back to what it was, unless the destination may be running."""
         machine = self._machine
         self._control.raised.keep_what_fails_a_test(error)
+        if self._pool is not None:
+            self._pool.stop()
         if self._control.status is MigrationStatus.SETUP:
             self._control.take(MigrationStatus.ACTIVE)  # which QEMU says of every migration that fails
         cancelled = self._control.fail(error)

@@ -1,36 +1,44 @@
 """
 The migration stream: a header, sections with a device's state each, and an end, all under checksums.
 
-The format is this project's own, version 2; numbers are big-endian:
+The format is this project's own, version 3; numbers are big-endian:
 
-    header    8 bytes "VSWMIGR2"
+    header    8 bytes "VSWMIGR3"; a byte that is 1 if switchovers are acknowledged, else 0; the number of multifd
+              channels, 1 byte
     section   byte 1; index of the device, 4 bytes; its id, as 2 bytes of length and UTF-8; the device's
               part, which says itself where it ends (see `vfio_migration.registered` for QEMU's markers)
     run state byte 2, once, after the source has stopped: the run state that it had then, as a length byte and
               ASCII; a byte that is 1 if it goes back to `suspended` when started, else 0
+    threads   byte 3, once, after the source has stopped, if there are multifd channels: the number of devices whose
+              states come over these, 4 bytes; of each its index, 4 bytes, and its id as above
     end       byte 0; the number of sections, 8 bytes
 
-Header, each section, the run state and the end are each followed by 4 bytes of CRC-32 over all bytes of the stream
-before them, so nothing can be altered, left out or put elsewhere without being seen where it happens.
+Header, each section, the run state, the threads and the end are each followed by 4 bytes of CRC-32 over all bytes of
+the stream before them, so nothing can be altered, left out or put elsewhere without being seen where it happens.
 """
 
 import hashlib
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from vfio_migration.device import CHUNK
 from vfio_migration.errors import StreamError
+from vfio_migration.live.parameters import MigrationParameters
 from vfio_migration.live.wire import Wire
 from vmstate import Channel, ChannelClosedError, Migratable, RunState
 
 T = TypeVar("T")
 
-_MAGIC = b"VSWMIGR2"
-_END, _SECTION, _RUN_STATE = 0, 1, 2
+_MAGIC = b"VSWMIGR3"
+_END, _SECTION, _RUN_STATE, _THREADS = 0, 1, 2, 3
+_CAPABILITIES = struct.Struct(">BB")
 _INDEX = struct.Struct(">BIH")  # kind, index, length of the id
 _COUNT = struct.Struct(">BQ")  # kind, number of sections
+_DEVICES = struct.Struct(">BI")  # kind, number of devices
+_DEVICE = struct.Struct(">IH")  # index, length of the id
 _CHECKSUM = struct.Struct(">I")
 _MAX_ID = 255
 _FLUSH_SIZE = 16 * 1024
@@ -58,6 +66,7 @@ class StreamWriter:
         self._wire = wire
         self._eager = eager  # what is written is sent at once, as somebody may wait for it
         self.budget: int | None = None
+        self.shares_link = False  # with others, who get their turns between pieces
         self._buffer = bytearray()
         self._checksum = 0
         self._sections = 0
@@ -82,7 +91,11 @@ class StreamWriter:
 
     def carry(self, size: int) -> None:
         """Wait as long as so many bytes take on the link."""
-        self._wire.carry(size)
+        rest = size
+        while self.shares_link and rest > CHUNK:
+            self._wire.carry(CHUNK)
+            rest -= CHUNK
+        self._wire.carry(rest)
         if self.budget is not None:
             self.budget = max(0, self.budget - size)
 
@@ -95,9 +108,9 @@ class StreamWriter:
         """The checksum over all bytes so far."""
         return self._checksum
 
-    def header(self) -> None:
-        """Begin the stream."""
-        self.write(_MAGIC)
+    def header(self, parameters: MigrationParameters) -> None:
+        """Begin the stream; says what both sides have to agree on."""
+        self.write(_MAGIC + _CAPABILITIES.pack(parameters.switchover_ack, parameters.multifd_channels))
         self._seal()
 
     def section(self, index: int, migratable: Migratable, save: Callable[["StreamWriter"], T]) -> T:
@@ -108,6 +121,14 @@ class StreamWriter:
         self._sections += 1
         self._seal()
         return result
+
+    def threads(self, devices: Mapping[int, Migratable]) -> None:
+        """Write which devices' states come over channels, by their indices."""
+        self.write(_DEVICES.pack(_THREADS, len(devices)))
+        for index, device in devices.items():
+            name = device.id.encode()
+            self.write(_DEVICE.pack(index, len(name)) + name)
+        self._seal()
 
     def run_state(self, noted: NotedState) -> None:
         """Write the run state."""
@@ -146,8 +167,9 @@ class StreamReader:
 
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, acknowledge: Callable[[str], object] | None = None) -> None:
         self._channel = channel
+        self._acknowledge = acknowledge
         self._ahead, self._at = b"", 0  # received last, and how much of it was read
         self._checksum = 0
         self._sections = 0
@@ -192,15 +214,36 @@ class StreamReader:
         """The checksum over all bytes so far."""
         return self._checksum
 
-    def header(self) -> None:
-        """Read the beginning of the stream."""
+    def acknowledge(self, name: str) -> None:
+        """Tell the source that what it sent of this before its stop has arrived."""
+        if self._acknowledge is None:
+            raise self._error("an acknowledgement is asked for, and `switchover_ack` is off on this side")
+        self._acknowledge(name)
+
+    def header(self, parameters: MigrationParameters) -> None:
+        """Read the beginning of the stream, of a source that has to agree with this side's parameters."""
         magic = self.read(len(_MAGIC))
         if magic != _MAGIC:
-            raise self._error(f"expected a migration stream of version 2, which begins {_MAGIC!r}, got {magic!r}")
+            raise self._error(f"expected a migration stream of version 3, which begins {_MAGIC!r}, got {magic!r}")
+        acks, channels = _CAPABILITIES.unpack(self.read(_CAPABILITIES.size))
         self._check_seal()
+        for name, theirs, ours in (
+            ("switchover_ack", bool(acks), parameters.switchover_ack),
+            ("multifd_channels", channels, parameters.multifd_channels),
+        ):
+            if theirs != ours:
+                raise self._error(f"{name} is {theirs} at the source and {ours} here: give both sides the same")
 
-    def load_sections(self, migratables: tuple[Migratable, ...]) -> NotedState:
-        """Read all sections up to the end of the stream, each loaded by what it names; gives the run state."""
+    def load_sections(
+        self,
+        migratables: tuple[Migratable, ...],
+        begin_threads: Callable[[Mapping[int, Migratable]], object] | None = None,
+    ) -> NotedState:
+        """
+        Read all sections up to the end of the stream, each loaded by what it names; gives the run state.
+
+        `begin_threads` is told which devices' states come over channels, None if there are none.
+        """
         noted: NotedState | None = None
         by_id = {migratable.id: migratable for migratable in migratables}
         while True:
@@ -212,22 +255,43 @@ class StreamReader:
             if kind == _RUN_STATE and noted is None:
                 noted = self._run_state()
                 continue
+            if kind == _THREADS and noted is None and begin_threads is not None:
+                begin_threads(self._threads(by_id))
+                begin_threads = None
+                continue
             if kind != _SECTION or noted is not None:
                 raise self._error(f"expected sections (1), then the run state (2) and the end (0), got {kind}")
             _, index, length = _INDEX.unpack(bytes([kind]) + self.read(_INDEX.size - 1))
-            if length > _MAX_ID:
-                raise self._error(f"an id of {length} bytes; at most {_MAX_ID} are allowed")
-            name = self.read(length)
-            try:
-                migratable = by_id[name.decode()]
-            except (KeyError, UnicodeDecodeError):
-                raise self._error(f"a section for {name!r}, which this machine does not have") from None
+            migratable = self._named(length, by_id)
             self._where = f"device {migratable.id!r} (index {index})"
             if self._indices.setdefault(migratable.id, index) != index:
                 raise self._error(f"had the index {self._indices[migratable.id]} before")
             migratable.load(self)
             self._sections += 1
             self._check_seal()
+
+    def _named(self, length: int, by_id: Mapping[str, Migratable]) -> Migratable:
+        if length > _MAX_ID:
+            raise self._error(f"an id of {length} bytes; at most {_MAX_ID} are allowed")
+        name = self.read(length)
+        try:
+            return by_id[name.decode()]
+        except (KeyError, UnicodeDecodeError):
+            raise self._error(f"a section for {name!r}, which this machine does not have") from None
+
+    def _threads(self, by_id: Mapping[str, Migratable]) -> dict[int, Migratable]:
+        self._where = "devices in threads"
+        _, count = _DEVICES.unpack(bytes([_THREADS]) + self.read(_DEVICES.size - 1))
+        if count > len(by_id):
+            raise self._error(f"{count} devices, and this machine has {len(by_id)}")
+        devices: dict[int, Migratable] = {}
+        for _ in range(count):
+            index, length = _DEVICE.unpack(self.read(_DEVICE.size))
+            devices[index] = self._named(length, by_id)
+        if len({each.id for each in devices.values()}) != count:
+            raise self._error("a device is named twice")
+        self._check_seal()
+        return devices
 
     def _run_state(self) -> NotedState:
         self._where = "run state"

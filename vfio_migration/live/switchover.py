@@ -1,7 +1,9 @@
 """The source's part of the switchover: the machine stops, its devices' states are saved, and the end is sent."""
 
 from vfio_migration.errors import MigrationFailedError
+from vfio_migration.live.channel_pool import ChannelPool
 from vfio_migration.live.control import Control
+from vfio_migration.live.save_threads import SaveThreads
 from vfio_migration.live.status import MigrationStatus
 from vfio_migration.live.stream import NotedState, StreamWriter
 from vmstate import Machine, RunState
@@ -16,9 +18,12 @@ class Switchover:
     the machine's clock, None if not reached. Lives in the source's thread.
     """
 
-    def __init__(self, machine: Machine, writer: StreamWriter, control: Control, *, pause: bool) -> None:
+    def __init__(
+        self, machine: Machine, writer: StreamWriter, control: Control, pool: ChannelPool | None, *, pause: bool
+    ) -> None:
         self._machine = machine
         self._writer = writer
+        self._pool = pool
         self._control = control
         self._pause = pause
         self.noted: NotedState | None = None
@@ -84,9 +89,12 @@ class Switchover:
         if self._control.error is not None:
             raise self._control.error
         migratables = self._machine.migratables
-        for index, migratable in enumerate(migratables):
-            self._control.check()
-            self._writer.section(index, migratable, migratable.save_complete)
+        for migratable in migratables:
+            getattr(migratable, "begin_saving", _nothing)()
+        with SaveThreads(self._machine, self._writer, self._pool, self._control):
+            for index, migratable in enumerate(migratables):
+                self._control.check()
+                self._writer.section(index, migratable, migratable.save_complete)
         self._checkpoint("src-iterable-saved")
         for index, migratable in enumerate(migratables):
             self._writer.section(index, migratable, migratable.save_state)
@@ -96,3 +104,7 @@ class Switchover:
 
     def _checkpoint(self, name: str) -> None:
         self._machine.emit("vmstate_downtime_checkpoint", checkpoint=name)
+
+
+def _nothing() -> None:
+    """Stand for what a migratable does not have."""

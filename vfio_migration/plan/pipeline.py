@@ -7,7 +7,8 @@ up rounding.
 
 from dataclasses import dataclass
 
-from vfio_migration.plan.planned_state import CHUNK, PlannedState
+from vfio_migration.device import CHUNK
+from vfio_migration.plan.planned_state import PlannedState
 from vmstate import seconds_to_ns
 
 LONG_AGO = -(10**30)  # when a destination was done that has had nothing to load yet

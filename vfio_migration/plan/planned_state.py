@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-CHUNK = 1024 * 1024  # bytes of state that are read, sent and loaded at a time
-
 
 @dataclass(frozen=True)
 class PlannedState:

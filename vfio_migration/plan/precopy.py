@@ -9,8 +9,9 @@ so happens. A guest that dirties faster than the link sends never gets there.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from vfio_migration.device import CHUNK
 from vfio_migration.plan.pipeline import Flow, Pipeline
-from vfio_migration.plan.planned_state import CHUNK, PlannedState
+from vfio_migration.plan.planned_state import PlannedState
 from vfio_migration.plan.surroundings import PlannedRam, Surroundings
 from vmstate import NS_PER_SECOND
 

@@ -62,9 +62,12 @@ class _OtherState:
         """Send nothing."""
         return 0
 
-    def save_complete(self, stream: SaveStream) -> None:
+    def begin_saving(self) -> None:
         """Ask all devices for the last time."""
         self._machine.clock.sleep(self._phases.final_query_s)
+
+    def save_complete(self, stream: SaveStream) -> None:
+        """Have nothing to send that counts."""
 
     def save_state(self, stream: SaveStream) -> None:
         """Send what is only sent once."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from vfio_migration.changes import DEFAULT_THREADS, Watchdog
 from vfio_migration.device import DeviceBackend, DeviceState, MockDevice, VFIODevice
@@ -95,6 +95,7 @@ class MachineRig:
         events: bool = False,
         threads: str | None = None,
         watchdog: Watchdog | None = None,
+        multifd: bool | Literal["auto"] = "auto",
         backend: DeviceBackend | Callable[[], DeviceBackend] | None = None,
         **mock: Any,
     ) -> VFIOMigration:
@@ -116,6 +117,7 @@ class MachineRig:
             driven,
             migration_parallel_states=self._parallel if parallel is None else parallel,
             migration_events=events,
+            migration_multifd_transfer=multifd,
         )
         migration = VFIOMigration(self.machine, device, threads=threads or self._threads, watchdog=watchdog)
         self.devices[id] = migration

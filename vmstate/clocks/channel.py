@@ -134,6 +134,13 @@ class Channel:
             if not way.readable.wait(timeout):
                 raise TimeoutError(f"nothing was received for {timeout:g} s")
 
+    @property
+    def ready(self) -> bool:
+        """Whether something, or the end, is there to be received without waiting."""
+        with self._incoming.lock:
+            there, due_ns = self._incoming.arrived()
+            return there > 0 or (due_ns is None and self._incoming.writer_closed)
+
     def end(self) -> None:
         """Send nothing more: the other side reads what is on its way, then sees the end."""
         with self._outgoing.lock:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from suite.machines import make_pair
 
-from vfio_migration import MigrationStatus, StreamError
+from vfio_migration import MigrationParameters, MigrationStatus, StreamError
 from vfio_migration.live.destination import Destination
 from vfio_migration.live.stream import NotedState, StreamReader, StreamWriter
 from vfio_migration.live.wire import Wire
@@ -58,7 +58,7 @@ def received(data: bytes) -> tuple[PairRig, Destination]:
     pair = small_pair()
     machine = pair.destination.machine
     there, here = channel_pair(pair.clock, "test")
-    destination = Destination(machine, here, CallbackErrors(), "confirmed")
+    destination = Destination(machine, here, CallbackErrors(), "confirmed", parameters=MigrationParameters())
     machine.begin_attempt(destination)
     machine.prepare_incoming()
     with pair.clock.taking_part():
@@ -199,11 +199,11 @@ def test_anything_that_keeps_the_protocol_migrates_with_the_machine() -> None:
 def test_the_run_state_travels_after_the_sections(state: RunState, was_suspended: bool) -> None:
     there, here = channel_pair(VirtualClock(), "test")
     writer, reader = StreamWriter(there, Wire(VirtualClock(), None), eager=False), StreamReader(here)
-    writer.header()
+    writer.header(MigrationParameters())
     writer.run_state(NotedState(state, was_suspended))
     writer.end()
     there.close()
-    reader.header()
+    reader.header(MigrationParameters())
     assert reader.load_sections(()) == NotedState(state, was_suspended)
     assert reader.checksum == writer.checksum
     here.close()
@@ -212,9 +212,9 @@ def test_the_run_state_travels_after_the_sections(state: RunState, was_suspended
 def test_a_stream_without_a_run_state_is_refused() -> None:
     there, here = channel_pair(VirtualClock(), "test")
     writer, reader = StreamWriter(there, Wire(VirtualClock(), None), eager=False), StreamReader(here)
-    writer.header()
+    writer.header(MigrationParameters())
     writer.end()
-    reader.header()
+    reader.header(MigrationParameters())
     with pytest.raises(StreamError, match="expected sections"):
         reader.load_sections(())
     there.close()

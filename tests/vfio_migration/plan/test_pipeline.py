@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vfio_migration.device import CHUNK
 from vfio_migration.plan.pipeline import Flow, Pipeline
-from vfio_migration.plan.planned_state import CHUNK, PlannedState
+from vfio_migration.plan.planned_state import PlannedState
 
 rates = st.one_of(st.none(), st.floats(1e6, 1e12))
 
