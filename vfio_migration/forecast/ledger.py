@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from vfio_migration.forecast.side_by_side_ledger import SideBySideLedger
 from vfio_migration.forecast.transfer_ledger import Saving, TransferLedger
 from vfio_migration.forecast.walked_depth import WalkedDepth
-from vfio_migration.plan import MigrationPlan, PlannedDevice, PlannedHandler, plan_switchover
+from vfio_migration.plan import MigrationPlan, PlannedDevice, PlannedHandler, SideBySidePlan, plan_switchover
 from vmstate import seconds_to_ns
 
 NS = 9  # digits: the clocks count nanoseconds, what is below is rounding
@@ -58,7 +59,7 @@ def part_of(which: PlannedDevice | PlannedHandler) -> Part:
         tuple(each.serial_s for each in plan.passes),
         plan.transfer_s,
         tuple(any(step.arcs for depth in each.depths for step in depth.threads) for each in plan.passes),
-        Saving(which.known_state, arcs_ns, plain_ns),
+        Saving(which.known_state, arcs_ns, plain_ns, which.multifd),
     )
 
 
@@ -82,7 +83,7 @@ class Ledger:
         phases = plan.switchover.phases
         self._costs = (phases.launch_s, phases.join_s)
         self._walked: dict[tuple[int, int], WalkedDepth] = {}
-        self._transfer = None if plan.transfer is None else TransferLedger(plan, plan.transfer, _savings(groups))
+        self._transfer = _transfer_of(plan, groups)
 
     def gain(self, taken: Mapping[int, int], added: Sequence[tuple[Part, int]]) -> float:
         """
@@ -147,6 +148,15 @@ class Ledger:
             there = new is not None and new[0].depth == depth and new[0].launched[number]
             others |= dict.fromkeys(_last(self._groups[index], count), new[0].seconds[number] if there else None)
         return self._walked[key].seconds(in_turn, others)
+
+
+def _transfer_of(plan: MigrationPlan, groups: Sequence[Placed]) -> TransferLedger | SideBySideLedger | None:
+    transfer = plan.transfer
+    if transfer is None:
+        return None
+    if isinstance(transfer, SideBySidePlan):
+        return SideBySideLedger(plan, transfer, _savings(groups), len(groups))
+    return TransferLedger(plan, transfer, _savings(groups))
 
 
 def _last(group: Placed, count: int) -> tuple[int, ...]:

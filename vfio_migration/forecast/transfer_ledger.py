@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Literal
 
 from vfio_migration.plan import (
     NO_STATE,
@@ -18,11 +19,16 @@ from vfio_migration.plan import (
 
 @dataclass(frozen=True)
 class Saving:
-    """What saving a device is, whatever pre-copy left of it: its state, and in nanoseconds its arcs, and plain time."""
+    """
+    What saving a device is, whatever pre-copy left of it.
+
+    Its state, in nanoseconds its arcs and plain time, and whether it may be saved by a thread of its own.
+    """
 
     state: PlannedState = NO_STATE
     arcs_ns: int = 0
     plain_ns: int = 0
+    multifd: bool | Literal["auto"] = "auto"
 
 
 class TransferLedger:

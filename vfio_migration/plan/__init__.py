@@ -2,8 +2,10 @@
 
 from vfio_migration.plan.blackout import BlackoutPart, blackout_parts
 from vfio_migration.plan.migration import MigrationPlan, plan_migration
+from vfio_migration.plan.planned_saving import PlannedSaving
 from vfio_migration.plan.planned_state import NO_STATE, PlannedState
 from vfio_migration.plan.precopy import PrecopyPlan
+from vfio_migration.plan.side_by_side import SideBySidePlan, plan_side_by_side
 from vfio_migration.plan.surroundings import NO_SURROUNDINGS, PlannedRam, Surroundings
 from vfio_migration.plan.switchover import (
     NO_PHASES,
@@ -15,7 +17,7 @@ from vfio_migration.plan.switchover import (
     SwitchoverPlan,
     plan_switchover,
 )
-from vfio_migration.plan.transfer import PlannedSaving, Stretch, TransferPlan, joined, stretch_of
+from vfio_migration.plan.transfer import Stretch, TransferPlan, joined, stretch_of
 
 __all__ = [
     "NO_PHASES",
@@ -32,6 +34,7 @@ __all__ = [
     "PlannedSaving",
     "PlannedState",
     "PrecopyPlan",
+    "SideBySidePlan",
     "Stretch",
     "Surroundings",
     "SwitchoverPlan",
@@ -39,6 +42,7 @@ __all__ = [
     "blackout_parts",
     "joined",
     "plan_migration",
+    "plan_side_by_side",
     "plan_switchover",
     "stretch_of",
 ]

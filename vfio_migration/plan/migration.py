@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from vfio_migration.device import DeviceState, MigrationFlags, transition_path
+from vfio_migration.plan.planned_saving import PlannedSaving
 from vfio_migration.plan.planned_state import PlannedState
 from vfio_migration.plan.precopy import PrecopyPlan, plan_precopy
+from vfio_migration.plan.side_by_side import SideBySidePlan, plan_side_by_side
 from vfio_migration.plan.surroundings import NO_SURROUNDINGS, Surroundings
 from vfio_migration.plan.switchover import Bounds, PassPlan, PlannedDevice, Step, SwitchoverPlan
-from vfio_migration.plan.transfer import PlannedSaving, Stretch, TransferPlan, behind, plan_transfer
+from vfio_migration.plan.transfer import Stretch, TransferPlan, behind, plan_transfer
 from vmstate import NS_PER_SECOND, seconds_to_ns
 
 _S = DeviceState
@@ -32,7 +34,7 @@ class MigrationPlan:
     switchover: SwitchoverPlan
     surroundings: Surroundings
     precopy: PrecopyPlan
-    transfer: TransferPlan | None
+    transfer: TransferPlan | SideBySidePlan | None
     config_load_s: float
 
     @property
@@ -66,19 +68,24 @@ class MigrationPlan:
         """From there until the last byte is out."""
         if self.never:
             return math.inf
-        return self.switchover.transfer_s if self.transfer is None else self.transfer.whole.sending / NS_PER_SECOND
+        return self.switchover.transfer_s if self.transfer is None else self.transfer.sending / NS_PER_SECOND
 
     @property
     def destination_start_s(self) -> float:
         """From there until the destination's machine runs."""
         if self.never:
             return math.inf
-        return self.behind_s + self.config_load_s + self.switchover.destination_start_s
+        return self.behind_s + self.config_s + self.switchover.destination_start_s
 
     @property
     def behind_s(self) -> float:
         """How long after the last byte was sent the destination has loaded all but the configurations."""
         return self._behind_s(self.switchover.source_stop_s)
+
+    @property
+    def config_s(self) -> float:
+        """How long after that the last of the configurations is loaded."""
+        return self._config_s(self.switchover.source_stop_s)
 
     @cached_property
     def bounds(self) -> Bounds:
@@ -92,22 +99,27 @@ class MigrationPlan:
 
     def after_stop_s(self, source_stop_s: float, whole: Stretch, config_load_s: float) -> float:
         """Give what lies between a stop that takes so long and the start, with such a transfer."""
-        assert self.transfer is not None  # noqa: S101 - of plans that have one only
-        late = behind(whole, self.transfer.latency, self._lag_ns(source_stop_s))
+        assert isinstance(self.transfer, TransferPlan)  # noqa: S101 - of plans that have one only
+        late = behind(whole, self.transfer.latency, self.lag_ns(source_stop_s))
         return (whole.sending + late) / NS_PER_SECOND + config_load_s
 
     def _total_s(self, bound: str) -> float:
         stop_s = self.switchover.side_s("source", bound)
-        between_s = self.transfer_s + self._behind_s(stop_s) + self.config_load_s
+        between_s = self.transfer_s + self._behind_s(stop_s) + self._config_s(stop_s)
         return stop_s + between_s + self.switchover.side_s("destination", bound)
 
     def _behind_s(self, source_stop_s: float) -> float:
         if self.transfer is None:
             return 0.0
-        return self.transfer.behind_ns(self._lag_ns(source_stop_s)) / NS_PER_SECOND
+        return self.transfer.behind_ns(self.lag_ns(source_stop_s)) / NS_PER_SECOND
 
-    def _lag_ns(self, source_stop_s: float) -> int:
-        """Give when what pre-copy sent is loaded, after the stop: a slow one may still be at it."""
+    def _config_s(self, source_stop_s: float) -> float:
+        if isinstance(self.transfer, SideBySidePlan):
+            return self.transfer.config_ns(self.lag_ns(source_stop_s)) / NS_PER_SECOND
+        return self.config_load_s
+
+    def lag_ns(self, source_stop_s: float) -> int:
+        """Give when what pre-copy sent is loaded, after a stop that takes so long: a slow one may still be at it."""
         return self.precopy.done_ns - self.precopy.decided_ns - seconds_to_ns(source_stop_s)
 
 
@@ -120,28 +132,41 @@ def plan_migration(
         surroundings,
         sum(_source_setup_ns(each) for each in devices),
         sum(_destination_setup_ns(each) for each in devices),
+        [surroundings.parameters.switchover_ack and MigrationFlags.PRE_COPY in each.flags for each in devices],
     )
+    insists = next((each.id for each in devices if each.multifd is True), None)
+    if insists is not None and not surroundings.parameters.multifd_channels:
+        never = f"device {insists!r} has multifd on, and there are no channels: give multifd_channels"
+        precopy = replace(precopy, never=never)
     config_load_s = sum(each.known_state.config_load_s for each in devices)
-    transfer = None
-    if not precopy.never and (surroundings.link is not None or any(each.known_state.write_rate for each in devices)):
-        phases = switchover.phases
-        savings = [
-            _saving(each, step, precopy, place) for place, (each, step) in enumerate(_with_steps(switchover, devices))
-        ]
-        before_ns, after_ns = seconds_to_ns(phases.final_query_s), seconds_to_ns(phases.other_state_s)
-        transfer = plan_transfer(savings, precopy, surroundings, before_ns, after_ns)
+    transfer = None if precopy.never else _plan_transfer(switchover, devices, surroundings, precopy)
     return MigrationPlan(switchover, surroundings, precopy, transfer, config_load_s)
 
 
-def _saving(device: PlannedDevice, step: Step, precopy: PrecopyPlan, place: int) -> PlannedSaving:
-    """Give what saving a device is, after such a pre-copy in which it was at this place; `step`: its arcs meanwhile."""
-    return PlannedSaving(
-        device.known_state,
-        sum(seconds_to_ns(device.arc_s(*arc)) for arc in step.arcs),
-        precopy.left[place],
-        precopy.loaded[place],
-        0 if device.state is not None else seconds_to_ns(device.transfer_s),
-    )
+def _plan_transfer(
+    switchover: SwitchoverPlan, devices: Sequence[PlannedDevice], surroundings: Surroundings, precopy: PrecopyPlan
+) -> TransferPlan | SideBySidePlan | None:
+    """Plan the transfer; None where it is a sum."""
+    in_thread = [surroundings.in_thread(each.multifd) for each in devices]
+    loads_slowly = any(each.known_state.write_rate for each in devices)
+    if surroundings.link is None and not loads_slowly and not any(in_thread):
+        return None
+    phases = switchover.phases
+    before_ns, after_ns = seconds_to_ns(phases.final_query_s), seconds_to_ns(phases.other_state_s)
+    savings = [
+        PlannedSaving(
+            device.known_state,
+            sum(seconds_to_ns(device.arc_s(*arc)) for arc in step.arcs),
+            precopy.left[place],
+            precopy.loaded[place],
+            0 if device.state is not None else seconds_to_ns(device.transfer_s),
+            in_thread[place],
+        )
+        for place, (device, step) in enumerate(_with_steps(switchover, devices))
+    ]
+    if any(in_thread):
+        return plan_side_by_side(savings, precopy.ram_left, surroundings, before_ns, after_ns)
+    return plan_transfer(savings, precopy, surroundings, before_ns, after_ns)
 
 
 def _with_steps(switchover: SwitchoverPlan, devices: Sequence[PlannedDevice]) -> list[tuple[PlannedDevice, Step]]:

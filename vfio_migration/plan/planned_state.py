@@ -9,7 +9,7 @@ class PlannedState:
     A device's state; bytes, bytes per second (None: no time), seconds.
 
     `size` is left when pre-copy is over. A device with pre-copy has `precopy_size` more, which it sends before, and of
-    which it dirties `precopy_dirty`, one number for each round.
+    which it dirties `precopy_dirty`, one number for each round; the first `initial_size` are its initial bytes.
     """
 
     size: int = 0
@@ -18,6 +18,7 @@ class PlannedState:
     precopy_dirty: tuple[int, ...] = ()
     write_rate: float | None = None
     config_load_s: float = 0.0
+    initial_size: int = 0
 
     @property
     def precopy_runs(self) -> tuple[int, ...]:

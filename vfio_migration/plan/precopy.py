@@ -48,15 +48,20 @@ class PrecopyPlan:
 
 
 def plan_precopy(
-    states: Sequence[PlannedState], surroundings: Surroundings, setup_ns: int, ready_ns: int
+    states: Sequence[PlannedState],
+    surroundings: Surroundings,
+    setup_ns: int,
+    ready_ns: int,
+    acks: Sequence[bool] = (),
 ) -> PrecopyPlan:
     """
     Plan pre-copy of devices with these states, in their order.
 
     The source's set-up ends at `setup_ns`; the destination's takes `ready_ns` from when it hears of the migration. The
-    source is not stopped before it has heard in turn that the destination can receive.
+    source is not stopped before it has heard in turn that the destination can receive; nor, where `acks` says so of
+    devices, before it has heard that what these have to send first is loaded.
     """
-    precopy = _Precopy(states, surroundings, setup_ns, ready_ns)
+    precopy = _Precopy(states, surroundings, setup_ns, ready_ns, list(acks))
     never = precopy.without_link() if surroundings.bandwidth is None else precopy.over_link()
     return PrecopyPlan(
         never,
@@ -74,13 +79,36 @@ def plan_precopy(
 
 @dataclass
 class _Device:
-    """A device in pre-copy: what is pending of this round, and the rounds to come."""
+    """
+    A device in pre-copy: what is pending of this round, and the rounds to come.
+
+    `first` bytes, in whole chunks, are to be loaded before the source may stop (None: nobody waits for them). When it
+    hears of that is `acked_ns`.
+    """
 
     flow: Flow
     pending: int
     rounds: list[int]
+    first: int | None = None
+    acked_ns: int | None = None
 
     def carry(self, pipeline: Pipeline, size: int) -> None:
+        if self.first is not None and self.acked_ns is None:
+            some = min(size, self.first)
+            self._carry(pipeline, some)
+            self.first -= some
+            if self.first == 0:
+                self.mark(pipeline)
+            size -= some
+        self._carry(pipeline, size)
+
+    def mark(self, pipeline: Pipeline) -> None:
+        """Have the destination acknowledge what it has by now."""
+        self.acked_ns = max(pipeline.done, pipeline.now + pipeline.latency) + pipeline.latency
+
+    def _carry(self, pipeline: Pipeline, size: int) -> None:
+        if not size:
+            return
         pipeline.carry(self.flow, size)
         self.pending -= size
         if self.pending == 0 and self.rounds:  # the guest has dirtied some of it meanwhile
@@ -103,6 +131,7 @@ class _Precopy:
     surroundings: Surroundings
     setup_ns: int
     ready_ns: int
+    acks: list[bool]
     passes: int = 1
     iterations: int = 0
     measured: float | None = None
@@ -116,6 +145,10 @@ class _Precopy:
         self.devices = [_Device(Flow(each), 0, list(reversed(each.precopy_runs))) for each in self.states]
         for each in self.devices:
             each.pending = each.rounds.pop() if each.rounds else 0
+        for each, acks in zip(self.devices, self.acks, strict=False):
+            if acks:
+                chunks = max(1, -(-each.flow.state.initial_size // CHUNK))
+                each.first = min(each.pending, chunks * CHUNK)
         self._active = [each for each in self.devices if each.pending]
         self._at_stop = sum(each.size for each in self.states)
         self.pipeline = Pipeline(
@@ -128,7 +161,9 @@ class _Precopy:
         """Make passes of all that is pending, until nothing is and the destination can receive."""
         while True:
             if not self._estimate():
-                self.pipeline.now = max(self.pipeline.now, self._heard_ns)
+                self._mark_the_rest()
+                acked = (each.acked_ns for each in self.devices if each.acked_ns is not None)
+                self.pipeline.now = max(self.pipeline.now, self._heard_ns, *acked)
                 self.passes += 1
                 self._sync()
                 if not self._estimate():
@@ -142,16 +177,31 @@ class _Precopy:
         most = _HOPELESS if self._is_hopeless() else _MOST + self.ram.size // max(1, self._budget())
         idle = 0
         while True:
-            if self._estimate() <= self._threshold() and self._exact() <= self._threshold():
+            fits = self._estimate() <= self._threshold()
+            if fits and self._acked() and self._exact() <= self._threshold():
                 if self.pipeline.now >= self._heard_ns:
                     return ""
                 self.pipeline.now = self._heard_ns
                 continue
             self._skip_alike()
-            idle = 0 if self._iteration() else idle + 1
+            idle = 0 if self._iteration() or not self._acked() else idle + 1
             stands = not (self.ram.size and self.ram.dirty_rate)
             if (idle >= _IDLE and stands) or self.iterations >= most:
                 return self._why()
+
+    def _acked(self) -> bool:
+        """Whether the source has heard of all; of what comes just then it hears when it looks again."""
+        return all(
+            each.acked_ns is not None and each.acked_ns < self.pipeline.now
+            for each in self.devices
+            if each.first is not None
+        )
+
+    def _mark_the_rest(self) -> None:
+        """Have acknowledged what there is of those that have nothing to send, for which the first iteration will do."""
+        for each in self.devices:
+            if each.first == 0 and each.acked_ns is None:
+                each.mark(self.pipeline)
 
     def _estimate(self) -> int:
         return self.known + sum(each.pending for each in self._active)
@@ -199,6 +249,7 @@ class _Precopy:
             self.known -= ram
         if not self.known and ram < budget:
             self._send_devices(budget - ram)
+        self._mark_the_rest()
         window.carried += pipeline.carried - carried
         window.busy += pipeline.busy - busy
         if pipeline.carried == carried:
@@ -213,7 +264,11 @@ class _Precopy:
 
     def _send_devices(self, budget: int | None = None) -> None:
         """Send what is pending of each in turn, in whole chunks: the last is sent if any of the budget is left."""
-        for each in self._active:
+        for each in self._active if self.iterations else self.devices:
+            if each.first == 0 and each.acked_ns is None:
+                each.mark(self.pipeline)
+            if not each.pending:
+                continue
             size = each.pending
             if budget is not None:
                 size = min(size, -(-budget // CHUNK) * CHUNK)

@@ -1,6 +1,7 @@
 """What a plan has to know beside the machine's devices and handlers: memory, the link, and what was asked for."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from vfio_migration.live import Link, MigrationParameters
 from vmstate import seconds_to_ns
@@ -34,6 +35,10 @@ class Surroundings:
         if bandwidth is None or throttle is None:
             return bandwidth
         return min(bandwidth, throttle)
+
+    def in_thread(self, multifd: bool | Literal["auto"]) -> bool:
+        """Whether a device of which that is said is saved by a thread of its own."""
+        return bool(multifd) and self.parameters.multifd_channels > 0
 
     @property
     def latency_ns(self) -> int:

@@ -8,6 +8,7 @@ what has to be, in which order, and what may happen at the same time.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Literal
 
 from vfio_migration.device import DeviceState, MigrationFlags, transition_path
 from vfio_migration.live import Phases
@@ -26,7 +27,7 @@ class PlannedDevice:
     A VFIO device; `arc_s` gives the seconds that an arc takes.
 
     `transfer_s` is how long its state takes to be read. `state` says more of it, where a link, or loading, has to be
-    reckoned with; without it nothing is sent but the time.
+    reckoned with; without it nothing is sent but the time. `multifd` is its `migration_multifd_transfer`.
     """
 
     id: str
@@ -36,6 +37,7 @@ class PlannedDevice:
     transfer_s: float
     parallel: bool
     state: PlannedState | None = None
+    multifd: bool | Literal["auto"] = "auto"
 
     @property
     def known_state(self) -> PlannedState:

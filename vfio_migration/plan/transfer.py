@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
 
-from vfio_migration.plan.pipeline import LONG_AGO, Flow, Pipeline, duration
-from vfio_migration.plan.planned_state import PlannedState
+from vfio_migration.plan.pipeline import LONG_AGO, Flow, Pipeline
+from vfio_migration.plan.planned_saving import PlannedSaving
 from vfio_migration.plan.precopy import PrecopyPlan
 from vfio_migration.plan.surroundings import Surroundings
 
@@ -40,17 +40,6 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class PlannedSaving:
-    """What one device has to do to be saved: go to STOP_COPY (ns), send what pre-copy left, send the rest."""
-
-    state: PlannedState
-    arcs_ns: int = 0
-    left: int = 0
-    loaded: int = 0
-    plain_ns: int = 0  # beside, for one of whose state nothing but the time is known
-
-
-@dataclass(frozen=True)
 class TransferPlan:
     """
     The transfer from the status `device` to the last byte; nanoseconds.
@@ -63,6 +52,11 @@ class TransferPlan:
     ram_ns: int
     latency: int
     devices: tuple[int, ...]
+
+    @property
+    def sending(self) -> int:
+        """How long it takes the source."""
+        return self.whole.sending
 
     def behind_ns(self, lag_ns: int) -> int:
         """Give how long after the last byte all is there and loaded; `lag_ns`: when pre-copy was, after `device`."""
@@ -87,7 +81,7 @@ def plan_transfer(
         _save(pipeline, each)
         ends.append(pipeline.now)
     devices = tuple(end - begin for begin, end in pairwise(ends))
-    loading = sum(_loading(each) for each in savings)
+    loading = sum(each.loading_ns for each in savings)
     return TransferPlan(
         Stretch(pipeline.now + after_ns, loading, pipeline.done), ends[0], ram_ns, surroundings.latency_ns, devices
     )
@@ -97,7 +91,7 @@ def stretch_of(saving: PlannedSaving, surroundings: Surroundings) -> Stretch:
     """Give what one device does to the transfer."""
     pipeline = Pipeline(surroundings.bandwidth, surroundings.latency_ns)
     _save(pipeline, saving)
-    return Stretch(pipeline.now, _loading(saving), pipeline.done)
+    return Stretch(pipeline.now, saving.loading_ns, pipeline.done)
 
 
 def joined(stretches: Iterable[Stretch]) -> Stretch:
@@ -111,8 +105,3 @@ def _save(pipeline: Pipeline, saving: PlannedSaving) -> None:
     # What pre-copy left is read anew with the rest, though in chunks of its own: a chunk is of one piece of the state.
     pipeline.carry(flow, saving.left)
     pipeline.carry(flow, saving.state.size)
-
-
-def _loading(saving: PlannedSaving) -> int:
-    rate = saving.state.write_rate
-    return duration(saving.loaded + saving.left + saving.state.size, rate) - duration(saving.loaded, rate)

@@ -38,6 +38,8 @@ class VFIOEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     config_load: float = 0.0
     precopy_size: int = 4096
     precopy_dirty: tuple[int, ...] = (2048, 1024)
+    initial_size: int = 0
+    multifd: bool | Literal["auto"] = "auto"
     contents: Literal["sizes", "bytes"] = "sizes"
     seed: int = 0
 

@@ -45,6 +45,7 @@ _OF_MOCK = (
     "contents",
     "write_rate",
     "config_load",
+    "initial_size",
 )
 ROOT_BUS = "main-system-bus"
 _RANGE = re.compile(r"(?P<before>[^{}]*)\{(?P<first>\d{1,6})\.\.(?P<last>\d{1,6})\}(?P<after>[^{}]*)")
@@ -79,7 +80,13 @@ class DeviceSpec:
         """Its state as a plan takes it."""
         entry = self.entry
         return PlannedState(
-            entry.state_size, entry.rate, entry.precopy_size, entry.precopy_dirty, entry.write_rate, entry.config_load
+            entry.state_size,
+            entry.rate,
+            max(entry.precopy_size, entry.initial_size),
+            entry.precopy_dirty,
+            entry.write_rate,
+            entry.config_load,
+            entry.initial_size,
         )
 
     def changed(self, **entry: Any) -> "DeviceSpec":
@@ -205,6 +212,7 @@ class Scenario:
                 spec.transfer_s,
                 spec.entry.parallel,
                 spec.planned_state,
+                spec.entry.multifd,
             )
             for spec in self.devices
         ]
@@ -277,6 +285,7 @@ class Scenario:
             mock,
             migration_parallel_states=spec.entry.parallel,
             migration_events=spec.entry.events,
+            migration_multifd_transfer=spec.entry.multifd,
         )
         VFIOMigration(
             machine,

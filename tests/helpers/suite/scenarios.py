@@ -64,6 +64,8 @@ def blackouts(draw: st.DrawFn) -> Scenario:
             **{name: draw(st.integers(0, 4_000_000)) for name in names},
             "precopy_dirty": draw(st.lists(st.integers(0, 2_000_000), max_size=3)),
             "config_load": draw(ms),
+            "initial_size": draw(st.sampled_from([0, 0, 1, 1_500_000, 4_000_000])),
+            "multifd": draw(st.sampled_from(["auto", "auto", False])),
             **{key: value for key in ("rate", "write_rate") if (value := draw(rate)) is not None},
         }
         for number in range(count)
@@ -72,13 +74,17 @@ def blackouts(draw: st.DrawFn) -> Scenario:
     data["handlers"] = [{"devices": "vf0", "stop": draw(ms), "start": draw(ms)}]
     if draw(st.booleans()):
         data["ram"] = {"size": draw(st.integers(1, 300_000_000)), "dirty_rate": draw(st.integers(0, 90_000_000))}
+    parameters: dict[str, object] = {}
     if draw(st.booleans()):
         data["link"] = {"bandwidth": draw(st.sampled_from([1e8, 7e8, 1e9])), "latency_s": draw(ms)}
-        data["parameters"] = {
+        parameters = {
             "downtime_limit_s": draw(st.sampled_from([0.05, 0.3, 2.0])),
             **({"max_bandwidth": 9.5e7} if draw(st.booleans()) else {}),
             **({"switchover_bandwidth": 5e8} if draw(st.booleans()) else {}),
         }
+    parameters["multifd_channels"] = draw(st.sampled_from([0, 0, 1, 2, 8]))
+    parameters["return_path"] = parameters["switchover_ack"] = draw(st.booleans())
+    data["parameters"] = parameters
     if draw(st.booleans()):
         phases = (
             "pause_vcpus_s",

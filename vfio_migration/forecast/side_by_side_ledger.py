@@ -1,0 +1,100 @@
+"""
+The transfer of a plan in which devices are saved side by side, to be asked what it takes with others in their places.
+
+Without a link each device is by itself. With one all of it is simulated anew, in larger pieces where that would take
+long; and where even that would, the link is reckoned with as a whole: it takes what all bytes take, or as long as the
+slowest device.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vfio_migration.device import CHUNK
+from vfio_migration.forecast.transfer_ledger import Saving
+from vfio_migration.plan import MigrationPlan, PlannedSaving, SideBySidePlan, plan_side_by_side
+from vmstate import NS_PER_SECOND, seconds_to_ns
+
+_MOST_WORK = 300_000  # pieces that are simulated for all questions together
+_FEWEST = 8  # pieces of a device, on average, with which a simulation is still worth it
+_QUESTIONS = 8  # about each group of devices
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """A device that has the link to itself: when it is sent, and what loads it."""
+
+    plan: SideBySidePlan
+    bytes: int
+
+
+class SideBySideLedger:
+    """As `TransferLedger`, for threads; `groups` is the number of groups that will be asked about."""
+
+    def __init__(self, plan: MigrationPlan, transfer: SideBySidePlan, savings: Sequence[Saving], groups: int) -> None:
+        self._plan = plan
+        self._transfer = transfer
+        self._around = plan.surroundings
+        self._after_ns = seconds_to_ns(plan.switchover.phases.other_state_s)
+        self._savings = [self._planned(place, each) for place, each in enumerate(savings)]
+        self._chunk = self._chunk_for(groups)
+        self._alone: dict[PlannedSaving, _Alone] = {}
+        self._between_s = self._total_s(0.0, {})
+
+    def gain(self, stop_gain_s: float, others: Mapping[int, Saving | None]) -> float:
+        """Give by how much it is shorter after a stop that is, and with others at these places (None: none)."""
+        new = {place: None if each is None else self._planned(place, each) for place, each in others.items()}
+        return self._between_s - self._total_s(stop_gain_s, new)
+
+    def _planned(self, place: int, saving: Saving) -> PlannedSaving:
+        precopy = self._plan.precopy
+        return PlannedSaving(
+            saving.state,
+            saving.arcs_ns,
+            precopy.left[place],
+            precopy.loaded[place],
+            saving.plain_ns,
+            self._around.in_thread(saving.multifd),
+        )
+
+    def _chunk_for(self, groups: int) -> int | None:
+        """Give how large the pieces of a simulation may be; None if there would be too few."""
+        chunks = sum(-(-(each.left + each.state.size) // CHUNK) for each in self._savings)
+        factor = -(-chunks * groups * _QUESTIONS // _MOST_WORK)
+        if factor <= 1:
+            return CHUNK
+        return CHUNK * factor if chunks >= _FEWEST * factor * len(self._savings) else None
+
+    def _total_s(self, stop_gain_s: float, new: Mapping[int, PlannedSaving | None]) -> float:
+        stop_s = max(0.0, self._plan.switchover.source_stop_s - stop_gain_s)
+        lag_ns = self._plan.lag_ns(stop_s)
+        savings = [new.get(place, each) for place, each in enumerate(self._savings)] if new else self._savings
+        there = [each for each in savings if each is not None]
+        whole = self._simulated(there) if self._around.bandwidth and self._chunk else self._as_a_whole(there)
+        return (whole.sending + whole.behind_ns(lag_ns) + whole.config_ns(lag_ns)) / NS_PER_SECOND
+
+    def _simulated(self, savings: Sequence[PlannedSaving]) -> SideBySidePlan:
+        assert self._chunk is not None  # noqa: S101 - asked before
+        ram = self._plan.precopy.ram_left
+        before_ns = self._transfer.before_ns
+        return plan_side_by_side(savings, ram, self._around, before_ns, self._after_ns, chunk=self._chunk)
+
+    def _as_a_whole(self, savings: Sequence[PlannedSaving]) -> SideBySidePlan:
+        """Put together what each device takes by itself, with the link as one thing that takes what it takes."""
+        threads = [self._by_itself(each) for each in savings if each.in_thread]
+        ram = self._plan.precopy.ram_left
+        before_ns = self._transfer.before_ns
+        in_turn = [each for each in savings if not each.in_thread]
+        main = plan_side_by_side(in_turn, ram, self._around, before_ns, 0)
+        carried = ram + sum(each.bytes for each in threads) + sum(each.left + each.state.size for each in in_turn)
+        rate = self._around.bandwidth
+        of_link_ns = 0 if rate is None else seconds_to_ns(carried / rate)
+        ends = (each.plan.sending for each in threads)
+        sending = max(before_ns + of_link_ns, main.sending, *ends) + self._after_ns
+        loaders = [each.plan.loaders[0] for each in threads]
+        return SideBySidePlan(sending, before_ns, main.ram_ns, main.latency, (), (*loaders, main.loaders[-1]))
+
+    def _by_itself(self, saving: PlannedSaving) -> _Alone:
+        if saving not in self._alone:
+            alone = plan_side_by_side([saving], 0, self._around, self._transfer.before_ns, 0)
+            self._alone[saving] = _Alone(alone, saving.left + saving.state.size)
+        return self._alone[saving]
