@@ -8,13 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from suite.machines import NO_PRECOPY
 
 import vfio_migration.changes.device_thread
 import vfio_migration.changes.launch_and_join
 import vfio_migration.changes.launchers.parked
+import vfio_migration.changes.multifd
+import vfio_migration.changes.packets
+import vfio_migration.live.channel_pool
 import vfio_migration.live.control
+import vfio_migration.live.incoming_channels
+import vfio_migration.live.save_threads
 import vfio_migration.live.source
-from vfio_migration import DeviceState, MigrationStatus, Watchdog
+from vfio_migration import DataFault, DeviceState, MigrationParameters, MigrationStatus, Watchdog
 from vfio_migration.errors import VFIOMigrationError
 from vfio_migration.live import Migration
 from vfio_migration.testing import Invariants, MachineRig, PairRig, assert_order, our_threads
@@ -231,3 +237,96 @@ def failing(threads: str, **faults: Any) -> Test:
 )
 def test_a_device_that_fails_leaves_the_source_running_in_any_order(fault: str, threads: str) -> None:
     explore(failing(threads, fail=fault), policy="random", timing="any", schedules=30).check()
+
+
+# Devices that are saved and loaded side by side
+
+
+def our_multifd(clock: VirtualClock, threads: str) -> tuple[PairRig, MigrationParameters]:
+    pair = PairRig(clock=clock, threads=threads)
+    for number in range(3):
+        pair.add_device(
+            f"vf{number}", latency=0.01, state_size=256, flags=NO_PRECOPY, rate=25_600.0, write_rate=25_600.0
+        )
+    return pair, MigrationParameters(multifd_channels=2)
+
+
+def side_by_side(threads: str, fault: str, met: set[str], cancel_after_s: float | None = None) -> Test:
+    """A migration over two channels in which a device may fail, and somebody may cancel; then another."""
+
+    def test(clock: VirtualClock) -> None:
+        pair, parameters = our_multifd(clock, threads)
+        with pair:
+            arrange(pair, fault)
+            invariants = Invariants(pair.source.machine, pair.destination.machine)
+            migration = Migration(pair.source.machine, pair.destination.machine, parameters=parameters)
+            migration.start()
+            if cancel_after_s is not None:
+                clock.sleep(cancel_after_s)
+                migration.cancel()
+            report = migration.wait()
+            invariants.check(report)
+            runs = [rig.machine.run_state.live for rig in (pair.source, pair.destination)]
+            assert sum(runs) == 1
+            assert runs[report.completed]
+            if fault:
+                assert not report.completed
+                assert set(pair.source.device_states.values()) == {DeviceState.RUNNING}
+            if report.completed:
+                assert pair.source.state_hashes == pair.destination.state_hashes
+            else:
+                assert pair.migrate(parameters=parameters).completed
+            met.add(str(report.status))
+        assert our_threads() == []
+
+    return test
+
+
+def arrange(pair: PairRig, fault: str) -> None:
+    source, destination = pair.source.mocks["vf1"], pair.destination.mocks["vf1"]
+    match fault:
+        case "arc":
+            source.fail(DeviceState.STOP, DeviceState.STOP_COPY)
+        case "read":
+            source.fail_read()
+        case "write":
+            destination.fail_write()
+        case "lost write":
+            destination.fail_write(DataFault.CUT)
+
+
+FAULTS = ["", "arc", "read", "write", "lost write"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("timing", ["exact", pytest.param("any", marks=pytest.mark.slow)])
+def test_devices_side_by_side_hold_in_any_order(fault: str, timing: str) -> None:
+    explore(side_by_side("per-change", fault, set()), policy="pct", timing=timing, schedules=30).check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", LAUNCHERS)
+@pytest.mark.parametrize("policy", ["pct", "random"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_devices_side_by_side_hold_between_any_two_lines(fault: str, policy: str, threads: str) -> None:
+    preempt = (
+        vfio_migration.changes.multifd,
+        vfio_migration.changes.packets,
+        vfio_migration.live.channel_pool,
+        vfio_migration.live.incoming_channels,
+        vfio_migration.live.save_threads,
+    )
+    for timing in ("exact", "any"):
+        test = side_by_side(threads, fault, set())
+        explore(test, policy=policy, timing=timing, schedules=40, preempt=preempt).check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["pct", "random"])
+def test_a_cancel_beside_threads_that_save_leaves_one_side_running(policy: str) -> None:
+    met: set[str] = set()
+    for after_s in (0.0, 0.035, 0.055, 0.08):
+        for timing in ("exact", "any"):
+            test = side_by_side("per-change", "", met, cancel_after_s=after_s)
+            explore(test, policy=policy, timing=timing, schedules=60).check()
+    assert met == {"completed", "cancelled"}

@@ -44,6 +44,7 @@ from vfio_migration.scenarios import Scenario
 from vfio_migration.wording import arc_name, in_order, listed
 from vmstate import NS_PER_SECOND, PassKind
 
+_PIECES_OF_A_CHANGE = 20_000  # in which what would be sent side by side is reckoned, for each change
 _Cells = Mapping[tuple[str, PassKind, int], DepthPlan]
 
 
@@ -227,7 +228,11 @@ def _changes(
     groups: Sequence[Group], ledger: Ledger, plan: MigrationPlan, devices: Sequence[PlannedDevice]
 ) -> tuple[Change, ...]:
     """Rank all that could be changed; where there never is a switchover, only what brings one about gains anything."""
-    of_all = whole_migration_changes(plan, lambda around: plan_migration(plan.switchover, devices, around))
+
+    def anew(around: Surroundings) -> MigrationPlan:
+        return plan_migration(plan.switchover, devices, around, most_pieces=_PIECES_OF_A_CHANGE)
+
+    of_all = whole_migration_changes(plan, anew)
     if plan.never:
         return ranked(of_all)
     return ranked([*machine_changes(groups, ledger, plan.bounds.mechanism_s), *of_all])

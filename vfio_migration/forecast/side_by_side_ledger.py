@@ -9,7 +9,6 @@ slowest device.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vfio_migration.device import CHUNK
 from vfio_migration.forecast.transfer_ledger import Saving
 from vfio_migration.plan import MigrationPlan, PlannedSaving, SideBySidePlan, plan_side_by_side
 from vmstate import NS_PER_SECOND, seconds_to_ns
@@ -36,7 +35,7 @@ class SideBySideLedger:
         self._around = plan.surroundings
         self._after_ns = seconds_to_ns(plan.switchover.phases.other_state_s)
         self._savings = [self._planned(place, each) for place, each in enumerate(savings)]
-        self._chunk = self._chunk_for(groups)
+        self._pieces = self._pieces_for(groups)
         self._alone: dict[PlannedSaving, _Alone] = {}
         self._between_s = self._total_s(0.0, {})
 
@@ -56,27 +55,23 @@ class SideBySideLedger:
             self._around.in_thread(saving.multifd),
         )
 
-    def _chunk_for(self, groups: int) -> int | None:
-        """Give how large the pieces of a simulation may be; None if there would be too few."""
-        chunks = sum(-(-(each.left + each.state.size) // CHUNK) for each in self._savings)
-        factor = -(-chunks * groups * _QUESTIONS // _MOST_WORK)
-        if factor <= 1:
-            return CHUNK
-        return CHUNK * factor if chunks >= _FEWEST * factor * len(self._savings) else None
+    def _pieces_for(self, groups: int) -> int:
+        """Give how many pieces a simulation may have; 0 if that would be too few."""
+        most = _MOST_WORK // (groups * _QUESTIONS)
+        return most if most >= _FEWEST * len(self._savings) else 0
 
     def _total_s(self, stop_gain_s: float, new: Mapping[int, PlannedSaving | None]) -> float:
         stop_s = max(0.0, self._plan.switchover.source_stop_s - stop_gain_s)
         lag_ns = self._plan.lag_ns(stop_s)
         savings = [new.get(place, each) for place, each in enumerate(self._savings)] if new else self._savings
         there = [each for each in savings if each is not None]
-        whole = self._simulated(there) if self._around.bandwidth and self._chunk else self._as_a_whole(there)
+        whole = self._simulated(there) if self._around.bandwidth and self._pieces else self._as_a_whole(there)
         return (whole.sending + whole.behind_ns(lag_ns) + whole.config_ns(lag_ns)) / NS_PER_SECOND
 
     def _simulated(self, savings: Sequence[PlannedSaving]) -> SideBySidePlan:
-        assert self._chunk is not None  # noqa: S101 - asked before
         ram = self._plan.precopy.ram_left
         before_ns = self._transfer.before_ns
-        return plan_side_by_side(savings, ram, self._around, before_ns, self._after_ns, chunk=self._chunk)
+        return plan_side_by_side(savings, ram, self._around, before_ns, self._after_ns, most_pieces=self._pieces)
 
     def _as_a_whole(self, savings: Sequence[PlannedSaving]) -> SideBySidePlan:
         """Put together what each device takes by itself, with the link as one thing that takes what it takes."""

@@ -6,14 +6,18 @@ from contextlib import suppress
 from dataclasses import replace
 
 from vfio_migration.forecast.what_if import Change, ChangeKind
-from vfio_migration.plan import MigrationPlan, Surroundings
+from vfio_migration.plan import MigrationPlan, SideBySidePlan, Surroundings
+
+_CHANNELS = 8  # that are suggested at most
 
 
 def whole_migration_changes(plan: MigrationPlan, anew: Callable[[Surroundings], MigrationPlan]) -> list[Change]:
     """Give every such change; `anew` plans the migration with other surroundings."""
-    now = plan.bounds.mechanism_s
+    devices = len(plan.switchover.transfers)
+    # Planned as the others are, to be compared with them: of much that is sent side by side in the same larger pieces.
+    now = (anew(plan.surroundings) if isinstance(plan.transfer, SideBySidePlan) else plan).bounds.mechanism_s
     found = []
-    for kind, name, what, surroundings in _variants(plan.surroundings):
+    for kind, name, what, surroundings in (*_channels(plan.surroundings, devices), *_variants(plan.surroundings)):
         then = anew(surroundings).bounds.mechanism_s
         if math.isinf(now) and math.isinf(then):
             continue
@@ -21,6 +25,15 @@ def whole_migration_changes(plan: MigrationPlan, anew: Callable[[Surroundings], 
         share = gain / now if now and math.isfinite(gain) else 0.0
         found.append(Change(kind, (name,), one_of=False, what=what, gain_s=gain, share=share, then_s=then))
     return found
+
+
+def _channels(around: Surroundings, devices: int) -> Iterator[tuple[ChangeKind, str, str, Surroundings]]:
+    """Give devices side by side where they are saved in turn, and in turn where they are side by side."""
+    parameters = around.parameters
+    if devices > 1 or parameters.multifd_channels:
+        count = 0 if parameters.multifd_channels else min(devices, _CHANNELS)
+        with_them = replace(around, parameters=replace(parameters, multifd_channels=count))
+        yield ChangeKind.PARAMETER, "multifd_channels", f"set to {count}", with_them
 
 
 def _variants(around: Surroundings) -> Iterator[tuple[ChangeKind, str, str, Surroundings]]:

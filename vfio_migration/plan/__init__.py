@@ -5,7 +5,7 @@ from vfio_migration.plan.migration import MigrationPlan, plan_migration
 from vfio_migration.plan.planned_saving import PlannedSaving
 from vfio_migration.plan.planned_state import NO_STATE, PlannedState
 from vfio_migration.plan.precopy import PrecopyPlan
-from vfio_migration.plan.side_by_side import SideBySidePlan, plan_side_by_side
+from vfio_migration.plan.side_by_side import EXACT_PIECES, SideBySidePlan, plan_side_by_side
 from vfio_migration.plan.surroundings import NO_SURROUNDINGS, PlannedRam, Surroundings
 from vfio_migration.plan.switchover import (
     NO_PHASES,
@@ -20,6 +20,7 @@ from vfio_migration.plan.switchover import (
 from vfio_migration.plan.transfer import Stretch, TransferPlan, joined, stretch_of
 
 __all__ = [
+    "EXACT_PIECES",
     "NO_PHASES",
     "NO_STATE",
     "NO_SURROUNDINGS",

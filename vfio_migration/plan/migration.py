@@ -13,7 +13,7 @@ from vfio_migration.device import DeviceState, MigrationFlags, transition_path
 from vfio_migration.plan.planned_saving import PlannedSaving
 from vfio_migration.plan.planned_state import PlannedState
 from vfio_migration.plan.precopy import PrecopyPlan, plan_precopy
-from vfio_migration.plan.side_by_side import SideBySidePlan, plan_side_by_side
+from vfio_migration.plan.side_by_side import EXACT_PIECES, SideBySidePlan, plan_side_by_side
 from vfio_migration.plan.surroundings import NO_SURROUNDINGS, Surroundings
 from vfio_migration.plan.switchover import Bounds, PassPlan, PlannedDevice, Step, SwitchoverPlan
 from vfio_migration.plan.transfer import Stretch, TransferPlan, behind, plan_transfer
@@ -124,9 +124,13 @@ class MigrationPlan:
 
 
 def plan_migration(
-    switchover: SwitchoverPlan, devices: Sequence[PlannedDevice], surroundings: Surroundings = NO_SURROUNDINGS
+    switchover: SwitchoverPlan,
+    devices: Sequence[PlannedDevice],
+    surroundings: Surroundings = NO_SURROUNDINGS,
+    *,
+    most_pieces: int = EXACT_PIECES,
 ) -> MigrationPlan:
-    """Plan the migration of a machine whose passes and devices are these."""
+    """Plan the migration of a machine whose passes and devices are these; `most_pieces`: see `plan_side_by_side`."""
     precopy = plan_precopy(
         [_precopy_state(each) for each in devices],
         surroundings,
@@ -139,12 +143,16 @@ def plan_migration(
         never = f"device {insists!r} has multifd on, and there are no channels: give multifd_channels"
         precopy = replace(precopy, never=never)
     config_load_s = sum(each.known_state.config_load_s for each in devices)
-    transfer = None if precopy.never else _plan_transfer(switchover, devices, surroundings, precopy)
+    transfer = None if precopy.never else _plan_transfer(switchover, devices, surroundings, precopy, most_pieces)
     return MigrationPlan(switchover, surroundings, precopy, transfer, config_load_s)
 
 
 def _plan_transfer(
-    switchover: SwitchoverPlan, devices: Sequence[PlannedDevice], surroundings: Surroundings, precopy: PrecopyPlan
+    switchover: SwitchoverPlan,
+    devices: Sequence[PlannedDevice],
+    surroundings: Surroundings,
+    precopy: PrecopyPlan,
+    most_pieces: int,
 ) -> TransferPlan | SideBySidePlan | None:
     """Plan the transfer; None where it is a sum."""
     in_thread = [surroundings.in_thread(each.multifd) for each in devices]
@@ -165,7 +173,7 @@ def _plan_transfer(
         for place, (device, step) in enumerate(_with_steps(switchover, devices))
     ]
     if any(in_thread):
-        return plan_side_by_side(savings, precopy.ram_left, surroundings, before_ns, after_ns)
+        return plan_side_by_side(savings, precopy.ram_left, surroundings, before_ns, after_ns, most_pieces=most_pieces)
     return plan_transfer(savings, precopy, surroundings, before_ns, after_ns)
 
 

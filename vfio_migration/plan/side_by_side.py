@@ -19,6 +19,7 @@ from vfio_migration.plan.planned_saving import PlannedSaving
 from vfio_migration.plan.surroundings import Surroundings
 from vmstate import seconds_to_ns
 
+EXACT_PIECES = 2**18  # 256 GiB in all
 _Process = Iterator[int | None]  # gives until when it sleeps, or None if somebody has to wake it
 
 
@@ -80,14 +81,16 @@ def plan_side_by_side(
     before_ns: int,
     after_ns: int,
     *,
-    chunk: int = CHUNK,
+    most_pieces: int = EXACT_PIECES,
 ) -> SideBySidePlan:
     """
     Plan it; `before_ns` and `after_ns` pass before the first byte and after the last.
 
-    Devices are read, sent and loaded `chunk` bytes at a time; larger ones than the real give about the same, sooner.
+    Devices are read, sent and loaded in chunks; where these are more than `most_pieces`, in larger pieces, which give
+    the same to what one of them takes.
     """
-    simulation = _Simulation(surroundings, before_ns, chunk)
+    chunks = sum(-(-(each.left + each.state.size) // CHUNK) for each in savings) - (-ram_left // CHUNK)
+    simulation = _Simulation(surroundings, before_ns, CHUNK * max(1, -(-chunks // most_pieces)))
     main = _Line(simulation.now, LONG_AGO)
     lines = [_Line(before_ns, before_ns + surroundings.latency_ns) if each.in_thread else main for each in savings]
     ends = [before_ns] * len(savings)

@@ -124,6 +124,9 @@ def test_every_gain_is_what_planning_again_gives(plan: tuple[list[PlannedDevice]
     now = plan_switchover(devices, handlers).bounds.mechanism_s
     assert prediction.switchover_s == now
     for change in prediction.changes:
+        if change.then_s is not None:  # of the whole migration
+            assert change.names == ("multifd_channels",)
+            continue
         then = plan_switchover(*apply(change, devices, handlers)).bounds.mechanism_s
         assert change.gain_s == about(now - then), change
         assert change.share == (pytest.approx(change.gain_s / now) if now else 0)

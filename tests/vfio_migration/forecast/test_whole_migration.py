@@ -133,8 +133,21 @@ def test_a_limit_that_is_too_low_is_last() -> None:
 
 
 def test_without_a_link_nothing_of_it_is_a_change() -> None:
-    kinds = {each.kind for each in predict(load_scenario("host")).changes}
-    assert not kinds & {ChangeKind.LINK, ChangeKind.RAM, ChangeKind.PARAMETER, ChangeKind.LOADING}
+    found = predict(load_scenario("mixed")).changes
+    assert not {each.kind for each in found} & {ChangeKind.LINK, ChangeKind.RAM, ChangeKind.LOADING}
+    assert {each.names for each in found if each.kind is ChangeKind.PARAMETER} == {("multifd_channels",)}
+
+
+def test_devices_side_by_side_are_a_change_and_so_are_devices_in_turn() -> None:
+    (change,) = (each for each in predict(scenario()).changes if each.names == ("multifd_channels",))
+    with_it = predict(scenario("parameters.multifd_channels=4"))
+    assert change.what == "set to 4"
+    assert change.then_s == with_it.switchover_s
+    # Four times 50 ms of reading are beside what others have on the link.
+    assert change.gain_s == pytest.approx(0.2, abs=0.005)
+    (back,) = (each for each in with_it.changes if each.names == ("multifd_channels",))
+    assert back.what == "set to 0"
+    assert back.gain_s == pytest.approx(-change.gain_s, abs=1e-6)
 
 
 def test_nothing_of_the_machine_and_the_clocks_is_used_to_predict(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,12 +221,14 @@ def changed(device: PlannedDevice, change: Change) -> PlannedDevice:
     plans(),
     st.sampled_from([Phases(), Phases(launch_s=0.002), Phases(join_s=0.003, other_state_s=0.01, launch_s=0.001)]),
     st.sampled_from([None, Link(1e9), Link(3e8, 0.002)]),
+    st.sampled_from([0, 0, 1, 3]),
 )
 def test_every_gain_is_what_planning_again_gives(
-    drawn: tuple[list[PlannedDevice], list[PlannedHandler]], phases: Phases, link: Link | None
+    drawn: tuple[list[PlannedDevice], list[PlannedHandler]], phases: Phases, link: Link | None, channels: int
 ) -> None:
     devices, handlers = drawn
-    around = Surroundings(PlannedRam(10**6), link, MigrationParameters(switchover_bandwidth=1e15))
+    limits = MigrationParameters(switchover_bandwidth=1e15, multifd_channels=channels)
+    around = Surroundings(PlannedRam(10**6), link, limits)
 
     precopy = plan_migration(plan_switchover(devices, handlers, phases), devices, around).precopy
     # What pre-copy has left to load when the source stops is taken as it is, whatever a change makes of it.
