@@ -92,4 +92,6 @@ def _take_places(findings: Findings, qtree: str | Path, log: str) -> None:
                 f"{qtree}: the device {found.name!r} of {log} is not in this tree, neither as an id nor by a property "
                 f"`host`, `sysfsdev` or `fd`; there are {listed(list(map(repr, names)), most=_MOST) or 'none'}"
             )
-        found.depth, found.type = places[found.name].depth, places[found.name].type
+        place = places[found.name]
+        found.depth, found.type = place.depth, place.type
+        found.in_tree = {"true": True, "false": False}.get(place.properties.get("x-migration-parallel-states", ""))

@@ -20,6 +20,8 @@ class FoundDevice:
     type: str = "vfio-pci"
     arcs: dict[Arc, int] = field(default_factory=dict)
     transfer_ns: int = 0
+    parallel: bool = True  # as far as known: whether it changes in a thread of its own
+    in_tree: bool | None = None  # what the tree says of x-migration-parallel-states; None: nothing
 
     @property
     def p2p(self) -> bool:

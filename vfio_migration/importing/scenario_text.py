@@ -58,6 +58,8 @@ def _device_data(device: FoundDevice) -> dict[str, Any]:
         "p2p": device.p2p,
         "precopy": device.precopy,
     }
+    if not device.parallel:
+        data["parallel"] = False
     if device.transfer_ns:
         data |= {"state_size": _STATE_SIZE, "rate": _STATE_SIZE * 1e9 / device.transfer_ns}
     data["latency"] = {arc_name(a, b): ns / 1e9 for (a, b), ns in device.arcs.items()}
