@@ -7,7 +7,16 @@ depth, 100 ms an arc); everything else is forecast with that.
 
 import pytest
 from suite import ROOT
-from suite.patched_runs import FOLDER, Configuration, PassTimes, forecast, passes_of, rows_of_the_page, taken
+from suite.patched_runs import (
+    FOLDER,
+    Configuration,
+    PassTimes,
+    forecast,
+    passes_of,
+    row_of_costs,
+    rows_of_the_page,
+    taken,
+)
 
 from vfio_migration.importing import ImportedScenario, import_logs
 from vfio_migration.live import Phases
@@ -21,12 +30,19 @@ ON, OFF = taken("on"), taken("off")
 # By how much a forecast may miss one side and one pass: eight threads share two CPUs, and medians are of three runs.
 MISSES = {(4, 100): (0.02, 0.05), (8, 100): (0.15, 0.15), (4, 20): (0.06, 0.19), (8, 20): (0.12, 0.17)}
 SLOW = [each for each in OFF if (each.devices, each.step_ms) in MISSES]
-PARALLEL = ("on-a", "on-b", "parallel-virtio", "parallel-8", "threads-on")
+# What the page calls each log with the property on, and how many devices a stage of it has.
+STAGES = {
+    "on-a": ("4, 20, a", 4),
+    "on-b": ("4, 20, b", 2),
+    "parallel-virtio": ("4, 20, b, virtio beside", 2),
+    "threads-on": ("4, 100, a", 4),
+    "parallel-8": ("8, 100, a (the slowest of three)", 8),
+}
 
 
 def imported(name: str) -> ImportedScenario:
     tree = "on-a" if name == "threads-on" else name
-    return import_logs(*(FOLDER / f"{name}-{side}.log" for side in ("src", "dst")), FOLDER / f"{tree}-qtree.txt")
+    return import_logs(FOLDER / f"{name}-src.log", FOLDER / f"{name}-dst.log", FOLDER / f"{tree}-qtree.txt")
 
 
 def costs_of(name: str) -> Phases:
@@ -43,7 +59,7 @@ def misses(forecasts: PassTimes, took: PassTimes, names: tuple[str, ...]) -> dic
     return {name: getattr(forecasts, name) / getattr(took, name) - 1 for name in names}
 
 
-@pytest.mark.parametrize("name", PARALLEL)
+@pytest.mark.parametrize("name", STAGES)
 def test_costs_are_found_in_every_log_with_the_property_on(name: str) -> None:
     found = costs_of(name)
     assert 0.0003 <= found.launch_s + found.join_s <= 0.006
@@ -87,7 +103,7 @@ def test_the_log_of_a_machine_with_virtio_devices_forecasts_its_own_other_log() 
         assert getattr(forecasts, name) == pytest.approx(getattr(took, name), rel=0.05), name
 
 
-@pytest.mark.parametrize("name", PARALLEL)
+@pytest.mark.parametrize("name", STAGES)
 def test_a_run_of_the_imported_machine_takes_what_the_real_one_took(name: str) -> None:
     scenario = imported(name).scenario
     run = run_once(scenario, VirtualClock())
@@ -99,5 +115,8 @@ def test_a_run_of_the_imported_machine_takes_what_the_real_one_took(name: str) -
 def test_the_page_shows_these_figures(costs: Phases) -> None:
     page = (ROOT / "docs" / "patched-qemu.md").read_text(encoding="utf-8")
     assert f"`launch_s` {costs.launch_s * 1000:.2f} ms, `join_s` {costs.join_s * 1000:.2f} ms" in page
-    missing = [row for row in rows_of_the_page(costs) if row not in page]
-    assert missing == []
+    rows = [
+        *rows_of_the_page(costs),
+        *(row_of_costs(what, costs_of(log), each) for log, (what, each) in STAGES.items()),
+    ]
+    assert [row for row in rows if row not in page] == []

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from itertools import pairwise
 
 import pytest
 from suite.patched_runs import FOLDER
@@ -38,7 +39,7 @@ class Stage:
 @cache
 def imported(name: str) -> ImportedScenario:
     tree = "on-a" if name == "threads-on" else name
-    return import_logs(*(FOLDER / f"{name}-{side}.log" for side in SIDES), FOLDER / f"{tree}-qtree.txt")
+    return import_logs(FOLDER / f"{name}-src.log", FOLDER / f"{name}-dst.log", FOLDER / f"{tree}-qtree.txt")
 
 
 @cache
@@ -83,9 +84,7 @@ def stages(text: str, side: str, depth_of: Mapping[int, int]) -> list[Stage]:
         match = re.match(r"vfio_migration_set_(device_)?state  \((\S+)\) (?:new )?state (\w+)", line)
         if match:
             number, prepares = number_of(match[2]), match[3].endswith("_P2P")
-            stage = found.setdefault(
-                (prepares, depth_of[number]), Stage(prepares, depth_of[number], asked={}, came={})
-            )
+            stage = found.setdefault((prepares, depth_of[number]), Stage(prepares, depth_of[number], asked={}, came={}))
             times = stage.came if match[1] else stage.asked
             assert isinstance(times, dict)
             times[number] = time
@@ -117,7 +116,7 @@ def test_all_of_a_stage_are_asked_before_any_has_come_and_the_next_stage_waits_f
         for stage in found:
             assert set(stage.asked) == set(stage.came)
             assert max(stage.asked.values()) < min(stage.came.values())
-        for before, after in zip(found, found[1:], strict=False):
+        for before, after in pairwise(found):
             assert max(before.came.values()) <= min(after.asked.values()) + JITTER_S
 
 
@@ -128,7 +127,7 @@ def test_with_the_property_off_the_devices_change_one_after_another_in_our_order
     assert shape(here) == shape(there)
     for found in (here, there):
         turns = [(asked, stage.came[number]) for stage in found for number, asked in stage.asked.items()]
-        assert all(came <= asked for (_, came), (asked, _) in zip(turns, turns[1:], strict=False))
+        assert all(came <= asked for (_, came), (asked, _) in pairwise(turns))
     assert [list(stage.asked) for stage in here] == [list(stage.asked) for stage in there]
 
 

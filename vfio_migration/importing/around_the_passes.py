@@ -43,6 +43,14 @@ def find_phases(
         _find_activation(findings, arrival, loaded)
 
 
+def took_ns(findings: Findings, migration: LoggedMigration, arrival: Arrival | None) -> int | None:
+    """Give what passed from `src-downtime-start` to the destination's running; None: unknown, or with a wait in it."""
+    begin = migration.checkpoint("src-downtime-start")
+    if begin is None or arrival is None or "load_state_s" not in findings.phases or arrival.migration.left_paused():
+        return None
+    return arrival.start.end.time_ns - begin.time_ns
+
+
 def _find_loading(findings: Findings, loading_ns: int, tail_ns: int, both_ns: int) -> None:
     """Take the time between the two logs, if their clocks agree as far as can be told."""
     if 0 <= loading_ns <= max(_LEAST_BELIEVED_NS, _PART_BELIEVED * both_ns):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from vfio_migration.device import DeviceState
 from vfio_migration.errors import LogImportError, ScenarioError
-from vfio_migration.importing.around_the_passes import find_phases
+from vfio_migration.importing.accounted_for import accounted_for
+from vfio_migration.importing.around_the_passes import find_phases, took_ns
 from vfio_migration.importing.attempts import LoggedMigration, LoggedMigrations, Window
 from vfio_migration.importing.choice import Arrival, arrival_of, chosen_migration
 from vfio_migration.importing.depths import find_depths, find_stages
@@ -103,6 +104,7 @@ def _imported(
         scenario = parse_scenario(text, Path(f"{Path(source.name).stem}.toml"))
     except ScenarioError as error:
         raise LogImportError(f"{source.name}: what it says makes no scenario: {error}") from error
+    report.extend(accounted_for(scenario, took_ns(findings, migration, arrival), parallel=findings.overlapping))
     return ImportedScenario(text, scenario, findings.all_notes(), tuple(report))
 
 

@@ -132,5 +132,12 @@ def rows_of_the_page(costs: Phases) -> list[str]:
     return rows
 
 
+def row_of_costs(log: str, costs: Phases, devices: int) -> str:
+    """Give a row of that page's table of what launching and joining cost: `devices` are those of a stage."""
+    planned = [PlannedDevice(str(number), 0, _ALL, lambda *_: 1.0, 0.0, True) for number in range(devices)]
+    stage_ms = (plan_switchover(planned, (), costs).passes[0].mechanism_s - 1.0) * 1000
+    return f"| {log} | {costs.launch_s * 1000:.2f} | {costs.join_s * 1000:.2f} | {stage_ms:.1f} |"
+
+
 def _percent(forecasts: float, took: float) -> str:
     return f"{100 * (forecasts / took - 1):+.1f} %"
