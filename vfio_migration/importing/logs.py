@@ -16,9 +16,11 @@ from vfio_migration.importing.attempts import LoggedMigration, LoggedMigrations,
 from vfio_migration.importing.choice import Arrival, arrival_of, chosen_migration
 from vfio_migration.importing.depths import find_depths, find_stages
 from vfio_migration.importing.findings import Findings
+from vfio_migration.importing.fitted_phases import fit_phases
 from vfio_migration.importing.log_reader import TOLERANCE_NS, QemuLog, read_log
 from vfio_migration.importing.logged_changes import Interval, LoggedChanges, find_changes
 from vfio_migration.importing.logged_handlers import find_handlers
+from vfio_migration.importing.logged_sizes import find_sizes
 from vfio_migration.importing.paired_devices import find_devices, paired_names
 from vfio_migration.importing.parallel_sides import ParallelSide, changes_in_parallel, find_parallel_sides
 from vfio_migration.importing.scenario_text import scenario_text
@@ -99,13 +101,21 @@ def _imported(
             "the changes of state in the log come one after another; in this scenario parallel changes are on: "
             "--set '*.parallel=false' gives the switchover as it was"
         )
-    text = scenario_text(findings, migration, None if destination is None else destination.name)
-    try:
-        scenario = parse_scenario(text, Path(f"{Path(source.name).stem}.toml"))
-    except ScenarioError as error:
-        raise LogImportError(f"{source.name}: what it says makes no scenario: {error}") from error
+    find_sizes(findings, migration, stop, arrival, names)
+
+    def text() -> str:
+        return scenario_text(findings, migration, None if destination is None else destination.name)
+
+    scenario = fit_phases(findings, lambda: _parsed(text(), source.name))
     report.extend(accounted_for(scenario, took_ns(findings, migration, arrival), parallel=findings.overlapping))
-    return ImportedScenario(text, scenario, findings.all_notes(), tuple(report))
+    return ImportedScenario(text(), scenario, findings.all_notes(), tuple(report))
+
+
+def _parsed(text: str, log: str) -> Scenario:
+    try:
+        return parse_scenario(text, Path(f"{Path(log).stem}.toml"))
+    except ScenarioError as error:
+        raise LogImportError(f"{log}: what it says makes no scenario: {error}") from error
 
 
 def _found_in(findings: Findings, log: QemuLog, report: list[str], number: int | None) -> LoggedMigrations:
