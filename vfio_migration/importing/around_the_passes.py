@@ -72,9 +72,11 @@ def _find_tail(findings: Findings, tail_ns: int) -> None:
     if tail_ns < _WORTH_SAYING_NS * 20:
         findings.add_phase("other_state_s", tail_ns)
     else:
+        findings.parameters["return_path"] = True
         findings.note(
             f"the source's downtime ended {ms(tail_ns / 1e9, digits=3)} after its state was sent, as with a return "
-            "path, where it waits for the destination's answer: that is no part of this scenario"
+            "path, where it waits for the destination's answer: return_path of [parameters], a guess; that wait is no "
+            "part of this scenario"
         )
 
 

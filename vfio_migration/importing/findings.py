@@ -57,7 +57,7 @@ class Findings:
     ram_size: int | None = None  # bytes; None: nothing says so, as below
     dirty_rate: float | None = None
     link: dict[str, float] = field(default_factory=dict)  # by the scenario's keys
-    parameters: dict[str, float] = field(default_factory=dict)
+    parameters: dict[str, float | bool] = field(default_factory=dict)
     with_sizes: bool = True  # whether the above, and loading, are written
     overlapping: bool = False  # whether devices changed at the same time
     _counts: dict[str, int] = field(default_factory=dict)

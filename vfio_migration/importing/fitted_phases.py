@@ -45,7 +45,6 @@ def fit_phases(findings: Findings, make: Callable[[], Scenario]) -> Scenario:
     if scenario is None:
         findings.note("with the link that the log shows, the switchover would never be decided: it is not written")
         findings.link.clear()
-        findings.parameters.clear()
         scenario = _fitted(findings, make, expected) or make()
     left_ns = _beyond_ns(scenario, expected)
     if left_ns > _WORTH_SAYING_NS:

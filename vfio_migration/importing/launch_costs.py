@@ -32,6 +32,11 @@ def find_launch_costs(findings: Findings, sides: Sequence[WalkedSide]) -> None:
     findings.add_phase("launch_s", round(launch_ns))
     findings.add_phase("join_s", round(join_ns))
     _note_costs(findings, launch_ns, join_ns)
+    if join_ns and not spacings:
+        findings.note(
+            "no two devices changed at the same depth: what a thread costs that is alone is all in join_s, and beside "
+            "others it may be less"
+        )
     for side in sides:
         if not side.handlers:
             _find_rest(findings, side, launch_ns, join_ns)

@@ -1,6 +1,7 @@
 """What launching and joining cost, found again in the logs of runs in which it is known."""
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,24 @@ def test_a_tree_that_says_how_the_property_was_set_is_believed(values: tuple[str
     assert [spec.entry.parallel for spec in log.scenario.devices] == [True, "true" not in values or values[1] == "true"]
     assert any("the tree says that parallel changes were on" in note for note in log.notes) == ("true" in values)
     assert any("--set '*.parallel=false'" in note for note in log.notes) == ("true" not in values)
+
+
+def test_what_a_thread_that_is_alone_at_its_depth_costs_is_all_in_its_join(tmp_path: Path) -> None:
+    tree = tmp_path / "tree.txt"
+    tree.write_text(
+        'bus: main-system-bus\n  dev: vfio-pci, id "vf0"\n    x-migration-parallel-states = true\n', encoding="utf-8"
+    )
+    log = source_log({"vf0": (10, 20, 3)})
+    main = next(place for place, line in enumerate(log.lines) if "new state STOP_COPY" in line)
+    log.lines[main:] = [later(line, 4) for line in log.lines[main:]]
+    found = import_logs(log.write(tmp_path / "src.log"), qtree=tree)
+    phases = found.scenario.phases
+    assert (phases.launch_s, phases.join_s, phases.flush_block_s) == pytest.approx((0.0, 0.002, 0.0), abs=1e-6)
+    # Both stages cost as much, and the side is as long as it was: 30 ms of arcs, 4 between them.
+    assert found.scenario.plan().source_stop_s == pytest.approx(0.034, abs=1e-6)
+    assert any("no two devices changed at the same depth" in note for note in found.notes)
+
+
+def later(line: str, ms: float) -> str:
+    time, _, event = line.partition(" ")
+    return f"{datetime.fromisoformat(time) + timedelta(milliseconds=ms):%Y-%m-%dT%H:%M:%S.%f}Z {event}"
