@@ -46,7 +46,7 @@ def find_phases(
 def took_ns(findings: Findings, migration: LoggedMigration, arrival: Arrival | None) -> int | None:
     """Give what passed from `src-downtime-start` to the destination's running; None: unknown, or with a wait in it."""
     begin = migration.checkpoint("src-downtime-start")
-    if begin is None or arrival is None or "load_state_s" not in findings.phases or arrival.migration.left_paused():
+    if begin is None or arrival is None or not findings.one_clock or arrival.migration.left_paused():
         return None
     return arrival.start.end.time_ns - begin.time_ns
 
@@ -54,6 +54,7 @@ def took_ns(findings: Findings, migration: LoggedMigration, arrival: Arrival | N
 def _find_loading(findings: Findings, loading_ns: int, tail_ns: int, both_ns: int) -> None:
     """Take the time between the two logs, if their clocks agree as far as can be told."""
     if 0 <= loading_ns <= max(_LEAST_BELIEVED_NS, _PART_BELIEVED * both_ns):
+        findings.one_clock = True
         findings.add_phase("load_state_s", loading_ns)
         if loading_ns >= _WORTH_SAYING_NS:
             findings.note(

@@ -59,6 +59,7 @@ class Findings:
     link: dict[str, float] = field(default_factory=dict)  # by the scenario's keys
     parameters: dict[str, float | bool] = field(default_factory=dict)
     with_sizes: bool = True  # whether the above, and loading, are written
+    one_clock: bool = False  # whether the times of both logs are taken to be by the same clock
     overlapping: bool = False  # whether devices changed at the same time
     _counts: dict[str, int] = field(default_factory=dict)
     depths_unknown: bool = False  # whether nothing has said yet how deep devices are

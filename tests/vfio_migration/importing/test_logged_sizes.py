@@ -5,11 +5,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from suite import DATA
-from suite.qemu_logs import HandWritten, destination_log, source_log
+from suite import DATA, ROOT
+from suite.qemu_logs import HandWritten, destination_log, logs_of_run, source_log
 
 from vfio_migration.importing import ImportedScenario, import_logs
 from vfio_migration.plan import blackout_parts
+from vfio_migration.scenarios import parse_scenario
 from vfio_migration.scenarios.runner import run_once
 from vmstate import VirtualClock
 
@@ -187,3 +188,19 @@ def test_loading_is_what_passes_to_the_lines_that_say_so(tmp_path: Path) -> None
     assert took(found) == pytest.approx(took(plain), abs=2e-5)
     assert found.scenario.phases.load_state_s < plain.scenario.phases.load_state_s
     assert any(note.startswith("write_rate is from the line") for note in found.notes)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_log_of_a_run_with_memory_and_a_link_is_as_long_as_the_run(number: int, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8")
+    scenario = parse_scenario(
+        re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[number], tmp_path / "x"
+    )
+    log, plan = import_logs(*logs_of_run(scenario, tmp_path)), scenario.plan()
+    found = log.scenario.plan()
+    assert found.bounds.mechanism_s == pytest.approx(plan.bounds.mechanism_s, abs=1e-5)
+    assert (found.source_stop_s, found.destination_start_s) == pytest.approx(
+        (plan.source_stop_s, plan.destination_start_s), abs=1e-5
+    )
+    (said,) = re.findall(r"accounted for: (\S+) ms, of (\S+) ms in the logs", "\n".join(log.report))
+    assert [float(number) / 1000 for number in said] == pytest.approx([plan.bounds.mechanism_s] * 2, abs=1e-5)
