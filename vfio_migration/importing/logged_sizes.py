@@ -10,6 +10,7 @@ from vfio_migration.importing.attempts import LoggedMigration, Window
 from vfio_migration.importing.choice import Arrival
 from vfio_migration.importing.findings import Findings
 from vfio_migration.importing.log_reader import LogEvent
+from vfio_migration.wording import ms
 from vmstate import NS_PER_SECOND
 
 _PAGE = 4096  # bytes, of what is dirtied
@@ -26,6 +27,8 @@ def find_sizes(
     before = [event for event in migration.events if event.line <= stop.begin.line]
     _find_link(findings, before)
     _find_dirtying(findings, before)
+    if not findings.link:
+        _note_least_bandwidth(findings, migration)
     if arrival is not None:
         _find_loading(findings, arrival.migration.events, names)
     _note_unsaid(findings)
@@ -69,6 +72,22 @@ def _find_link(findings: Findings, before: Iterable[LogEvent]) -> None:
     findings.note(
         f"the link's bandwidth is what the fastest window of pre-copy reached, {fastest * _MS_PER_SECOND:,} bytes per "
         "second: a guess, as a link may do more than it was asked for; its latency is in load_state_s"
+    )
+
+
+def _note_least_bandwidth(findings: Findings, migration: LoggedMigration) -> None:
+    """Say what the link would be if all of memory had been sent once in pre-copy; that is no more than a hint."""
+    active = next(
+        (e for e in migration.events if e.name == "migrate_set_state" and e.fields["new_state"] == "active"), None
+    )
+    stopped = migration.checkpoint("src-downtime-start")
+    if not findings.ram_size or active is None or stopped is None or stopped.time_ns <= active.time_ns:
+        return
+    ns = stopped.time_ns - active.time_ns
+    findings.note(
+        f"{findings.ram_size:,} bytes of memory went by in {ms(ns / 1e9, digits=3)} of pre-copy: if each was sent once, "
+        f"that is {findings.ram_size * NS_PER_SECOND / ns:.3g} bytes per second for bandwidth of [link]; a guess that is "
+        "not taken, as pages of zeros and what was dirtied again are in it"
     )
 
 

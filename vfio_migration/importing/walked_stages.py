@@ -5,6 +5,7 @@ At a stage the walk launches a thread for each device, calls what is in turn (or
 changes off), and joins the threads in the order of their launches. Times are in nanoseconds.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -86,9 +87,10 @@ def walked_side(
     running: bool,
 ) -> WalkedSide:
     """Put a side's changes in stages."""
-    order = list(findings.devices) if running else list(reversed(findings.devices))
+    names = findings.devices if running else reversed(findings.devices)
+    place = {name: number for number, name in enumerate(names)}
     stages: dict[tuple[bool, int], list[Interval]] = {}
-    for each in sorted(found, key=lambda each: order.index(each.device)):
+    for each in sorted(found, key=lambda each: place[each.device]):
         stages.setdefault((each.prepares, findings.devices[each.device].depth), []).append(each)
     in_turn = frozenset(name for name, device in findings.devices.items() if not device.parallel)
     made = [
@@ -124,9 +126,13 @@ _SHORTEST_NS = 2_000_000
 
 
 def _chained(changes: Sequence[Interval]) -> set[str]:
+    """Give those that begin when another has ended, and of those before the one that ended last."""
+    ended = sorted((each for each in changes if each.ns >= _SHORTEST_NS), key=lambda each: each.end_ns)
     chained: set[str] = set()
-    for each in changes:
-        before = [other for other in changes if other.ns >= _SHORTEST_NS and other.end_ns <= each.start_ns]
-        if before and each.ns >= _SHORTEST_NS:
-            chained |= {each.device, max(before, key=lambda other: other.end_ns).device}
+    for each in ended:
+        before = bisect_right(ended, each.start_ns, key=lambda other: other.end_ns)
+        if before:
+            # Of those that ended at the same moment, the one that a walk launches first, or would have.
+            last = bisect_left(ended, ended[before - 1].end_ns, key=lambda other: other.end_ns)
+            chained |= {each.device, ended[last].device}
     return chained
