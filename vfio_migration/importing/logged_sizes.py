@@ -84,10 +84,11 @@ def _note_least_bandwidth(findings: Findings, migration: LoggedMigration) -> Non
     if not findings.ram_size or active is None or stopped is None or stopped.time_ns <= active.time_ns:
         return
     ns = stopped.time_ns - active.time_ns
+    bandwidth = findings.ram_size * NS_PER_SECOND / ns
     findings.note(
         f"{findings.ram_size:,} bytes of memory went by in {ms(ns / 1e9, digits=3)} of pre-copy: if each was sent once, "
-        f"that is {findings.ram_size * NS_PER_SECOND / ns:.3g} bytes per second for bandwidth of [link]; a guess that is "
-        "not taken, as pages of zeros and what was dirtied again are in it"
+        f"that is {bandwidth:.3g} bytes per second for bandwidth of [link]; a guess that is not taken, as pages of zeros "
+        "and what was dirtied again are in it"
     )
 
 

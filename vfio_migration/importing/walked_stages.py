@@ -132,7 +132,7 @@ def _chained(changes: Sequence[Interval]) -> set[str]:
     for each in ended:
         before = bisect_right(ended, each.start_ns, key=lambda other: other.end_ns)
         if before:
-            # Of those that ended at the same moment, the one that a walk launches first, or would have.
+            # Of those that ended at the same moment, the first in the order of launches.
             last = bisect_left(ended, ended[before - 1].end_ns, key=lambda other: other.end_ns)
             chained |= {each.device, ended[last].device}
     return chained
