@@ -86,9 +86,9 @@ def _note_least_bandwidth(findings: Findings, migration: LoggedMigration) -> Non
     ns = stopped.time_ns - active.time_ns
     bandwidth = findings.ram_size * NS_PER_SECOND / ns
     findings.note(
-        f"{findings.ram_size:,} bytes of memory went by in {ms(ns / 1e9, digits=3)} of pre-copy: if each was sent once, "
-        f"that is {bandwidth:.3g} bytes per second for bandwidth of [link]; a guess that is not taken, as pages of zeros "
-        "and what was dirtied again are in it"
+        f"{findings.ram_size:,} bytes of memory went by in {ms(ns / 1e9, digits=3)} of pre-copy: if each was sent "
+        f"once, that is {bandwidth:.3g} bytes per second for bandwidth of [link]; a guess that is not taken, as pages "
+        "of zeros and what was dirtied again are in it"
     )
 
 
@@ -134,7 +134,7 @@ def _note_unsaid(findings: Findings) -> None:
     devices = findings.devices.values()
     unsaid = {
         "how large memory is (--qtree)": findings.ram_size is None,
-        "how fast the guest dirties it (-trace migration_bitmap_sync_end)": findings.dirty_rate is None,
+        "how fast the guest dirties memory (-trace migration_bitmap_sync_end)": findings.dirty_rate is None,
         "what the link does (-trace migrate_transferred)": not findings.link,
         "how large states are (-trace vfio_save_block)": any(each.state_size is None for each in devices),
         "how long loading them takes (-trace 'vfio_load_*')": all(each.write_rate is None for each in devices),

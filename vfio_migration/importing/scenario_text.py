@@ -1,6 +1,7 @@
 """Writes what an import found as a scenario."""
 
 import glob
+from collections.abc import Mapping
 from typing import Any
 
 import tomli_w
@@ -58,8 +59,16 @@ def _data(findings: Findings, migration: LoggedMigration) -> dict[str, Any]:
 
 
 def _surroundings(findings: Findings) -> dict[str, Any]:
-    ram = {} if findings.ram_size is None else {"size": findings.ram_size, "dirty_rate": findings.dirty_rate or 0.0}
-    tables = {"ram": ram, "link": findings.link, "parameters": findings.parameters}
+    ram: dict[str, float] = {}
+    if findings.ram_size is not None:
+        ram["size"] = findings.ram_size
+        if findings.dirty_rate is not None:
+            ram["dirty_rate"] = findings.dirty_rate
+    tables: dict[str, Mapping[str, float | bool]] = {
+        "ram": ram,
+        "link": findings.link,
+        "parameters": findings.parameters,
+    }
     return {name: dict(table) for name, table in tables.items() if table}
 
 

@@ -69,7 +69,8 @@ def test_a_real_tree_says_how_large_memory_is_and_the_log_does_not_say_the_rest(
     assert around.ram is not None
     assert (around.ram.size, around.ram.dirty_rate, around.link) == (32 << 20, 0.0, None)
     (note,) = (note for note in log.notes if note.startswith("the logs do not say"))
-    for what in ("how fast the guest dirties", "what the link does", "how large states are", "how long loading"):
+    assert "dirty_rate" not in log.text
+    for what in ("how fast the guest dirties memory", "what the link does", "how large states are", "how long loading"):
         assert what in note
     assert "how large memory is" not in note
     assert f"# - {note}" in log.text
