@@ -44,7 +44,7 @@ class Device:
     A device: it sits on a bus, or on none. Creating it attaches it.
 
     `type` is the device's type as `info qtree` prints it; `id` is empty for a device without one. `properties` are
-    those of a parsed tree that say where it is: `host`, `sysfsdev`, `fd` and `addr`.
+    those of a parsed tree that say where it is (`host`, `sysfsdev`, `fd`, `addr`), and a few that a migration goes by.
 
     Raises:
         DeviceTreeError: the id is no printable text of at most 255 bytes, which is what a migration stream can say.

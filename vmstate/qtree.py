@@ -14,7 +14,15 @@ _AROUND = ("(qemu)", "info qtree", "QEMU ")  # prompt, echo and banner of the mo
 _SHOWN = 20  # ids that an error names
 _BY_PLACE = 2  # which of the ways to find a device
 # What else names a device than its id: where it is on the host, or on its bus.
-_PROPERTIES = ("host", "sysfsdev", "fd", "addr")
+_PROPERTIES = (
+    "host",
+    "sysfsdev",
+    "fd",
+    "addr",
+    "x-migration-parallel-states",
+    "below-4g-mem-size",
+    "above-4g-mem-size",
+)
 
 
 class DeviceTree:
@@ -89,7 +97,7 @@ def parse_qtree(text: str | bytes) -> DeviceTree:
 
     It may be indented as a whole or quoted, stand in a reply of QMP or in a transcript with other commands; of several
     captures in one text the last is read. Bytes that are no UTF-8 are replaced. Of the properties, only those are kept
-    that name a device.
+    that name a device, and a few that matter to a migration.
 
     Raises:
         QtreeError: the text is something else, was cut or edited, or is indented with tabs; the message names the line.

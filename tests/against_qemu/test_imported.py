@@ -9,10 +9,12 @@ from suite import DATA
 
 from vfio_migration.forecast import predict
 from vfio_migration.importing import ImportedScenario, import_logs
+from vfio_migration.plan import blackout_parts
 from vfio_migration.scenarios import override
 
 SERIAL = {"11.1": DATA / "qemu-11.1.3-vfio" / "step20", "10.2": DATA / "qemu-vfio" / "serial-10.2"}
-PARALLEL = {name: DATA / "qemu-vfio" / name for name in ("parallel-virtio", "parallel-8")}
+SERIAL |= {name: DATA / "qemu-vfio" / name for name in ("off-a", "virtio-off")}
+PARALLEL = {name: DATA / "qemu-vfio" / name for name in ("parallel-virtio", "parallel-8", "on-a", "on-b")}
 UNTRUE = ("missing", "left out", "is asked to go", "no end in", "does not say when", "not known here", "do not agree")
 
 
@@ -28,6 +30,46 @@ def took(stem: Path) -> float:
 
 def imported(stem: Path) -> ImportedScenario:
     return import_logs(f"{stem}-src.log", f"{stem}-dst.log", f"{stem}-qtree.txt")
+
+
+def times(stem: Path, side: str) -> dict[str, float]:
+    """Give when what is compared was first logged since the migration's set-up, in seconds."""
+    text = Path(f"{stem}-{side}.log").read_text(encoding="utf-8")
+    lines = re.findall(
+        r"^(\S+)Z (?:vmstate_downtime_checkpoint (\S+)|vm_state_(notify) .*|(vfio_save_complete_precopy_start) .*)$",
+        text[text.index("new state setup") :],
+        re.MULTILINE,
+    )
+    found: dict[str, float] = {}
+    for time, *names in lines:
+        found.setdefault("".join(names), datetime.fromisoformat(time).timestamp())
+    return found
+
+
+@pytest.mark.parametrize("name", [*SERIAL, *PARALLEL])
+def test_all_of_the_blackout_is_accounted_for_phase_by_phase(name: str) -> None:
+    stem = (SERIAL | PARALLEL)[name]
+    log = imported(stem)
+    scenario = log.scenario.serial() if name in SERIAL else log.scenario
+    parts: dict[str, float] = {}
+    for part in blackout_parts(scenario.plan()):
+        key = part.part if part.what in ("prepare", "main", "flush_block_s") else part.what
+        parts[key] = parts.get(key, 0.0) + part.seconds
+    source, there = times(stem, "src"), times(stem, "dst")
+    saved, loaded = source["vfio_save_complete_precopy_start"], there["dst-precopy-loadvm-completed"]
+    expected = {
+        "pause_vcpus_s": source["notify"] - source["src-downtime-start"],
+        "source_stop_s": source["src-vm-stopped"] - source["notify"],
+        "final_query_s": saved - source["src-vm-stopped"],
+        "load_state_s": loaded - source["src-non-iterable-saved"],
+        "activate_block_s": there["notify"] - loaded,
+        "destination_start_s": there["dst-precopy-bh-vm-started"] - there["notify"],
+    }
+    assert {key: parts[key] for key in expected} == pytest.approx(expected, abs=2e-6)
+    sent = source["src-non-iterable-saved"] - saved
+    assert parts["device states"] + parts["other_state_s"] == pytest.approx(sent, abs=2e-6)
+    assert sum(parts.values()) == pytest.approx(took(stem), abs=5e-6)
+    assert f"accounted for: {took(stem) * 1000:.3f} ms, of {took(stem) * 1000:.3f} ms in the logs" in log.report
 
 
 @pytest.mark.parametrize("name", SERIAL)

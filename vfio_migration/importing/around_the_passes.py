@@ -43,9 +43,18 @@ def find_phases(
         _find_activation(findings, arrival, loaded)
 
 
+def took_ns(findings: Findings, migration: LoggedMigration, arrival: Arrival | None) -> int | None:
+    """Give what passed from `src-downtime-start` to the destination's running; None: unknown, or with a wait in it."""
+    begin = migration.checkpoint("src-downtime-start")
+    if begin is None or arrival is None or not findings.one_clock or arrival.migration.left_paused():
+        return None
+    return arrival.start.end.time_ns - begin.time_ns
+
+
 def _find_loading(findings: Findings, loading_ns: int, tail_ns: int, both_ns: int) -> None:
     """Take the time between the two logs, if their clocks agree as far as can be told."""
     if 0 <= loading_ns <= max(_LEAST_BELIEVED_NS, _PART_BELIEVED * both_ns):
+        findings.one_clock = True
         findings.add_phase("load_state_s", loading_ns)
         if loading_ns >= _WORTH_SAYING_NS:
             findings.note(
@@ -64,9 +73,11 @@ def _find_tail(findings: Findings, tail_ns: int) -> None:
     if tail_ns < _WORTH_SAYING_NS * 20:
         findings.add_phase("other_state_s", tail_ns)
     else:
+        findings.parameters["return_path"] = True
         findings.note(
             f"the source's downtime ended {ms(tail_ns / 1e9, digits=3)} after its state was sent, as with a return "
-            "path, where it waits for the destination's answer: that is no part of this scenario"
+            "path, where it waits for the destination's answer: return_path of [parameters], a guess; that wait is no "
+            "part of this scenario"
         )
 
 

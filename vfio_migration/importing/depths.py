@@ -9,9 +9,10 @@ from vfio_migration.importing.findings import UNKNOWN_DEPTH, Findings
 from vfio_migration.importing.logged_changes import Interval, together
 from vfio_migration.inputs import read_input, reason
 from vfio_migration.wording import in_order, listed
-from vmstate import QtreeError, depth_of_priority, parse_qtree
+from vmstate import Device, QtreeError, depth_of_priority, parse_qtree
 
 _MOST = 20
+_LONGEST_SIZE = 18  # digits
 
 
 def find_stages(findings: Findings, stop: Sequence[Interval]) -> None:
@@ -81,6 +82,7 @@ def _take_places(findings: Findings, qtree: str | Path, log: str) -> None:
     for note in tree.notes:
         findings.note(f"{qtree}: {note}")
     devices = list(tree)
+    findings.ram_size = _memory(devices)
     places = {device.id: device for device in devices if device.id}
     for device in devices:
         for name in (*device.host_names, device.place):
@@ -92,4 +94,15 @@ def _take_places(findings: Findings, qtree: str | Path, log: str) -> None:
                 f"{qtree}: the device {found.name!r} of {log} is not in this tree, neither as an id nor by a property "
                 f"`host`, `sysfsdev` or `fd`; there are {listed(list(map(repr, names)), most=_MOST) or 'none'}"
             )
-        found.depth, found.type = places[found.name].depth, places[found.name].type
+        place = places[found.name]
+        found.depth, found.type = place.depth, place.type
+        found.in_tree = {"true": True, "false": False}.get(place.properties.get("x-migration-parallel-states", ""))
+
+
+def _memory(devices: Sequence[Device]) -> int | None:
+    """Give how much memory the host bridge has below and above 4 GiB, in bytes; None: it does not say."""
+    for device in devices:
+        sizes = [device.properties.get(f"{where}-4g-mem-size", "").partition(" ")[0] for where in ("below", "above")]
+        if all(size.isascii() and size.isdecimal() and len(size) <= _LONGEST_SIZE for size in sizes):
+            return sum(map(int, sizes)) or None
+    return None

@@ -120,6 +120,57 @@ def _notified(arguments: str) -> Fields | None:
 _NOTIFY = _matching(r"running (?P<running>[01]) reason \d{1,9} \((?P<reason_str>[^()]+)\)")
 
 
+def _number(text: str) -> int | None:
+    """Read a number as QEMU prints sizes: up to 8.0 with 0x, later without."""
+    digits = text.strip()
+    base = 16 if digits[:2] == "0x" else 10
+    if not (digits.isascii() and digits.isalnum() and len(digits) <= _LONGEST_NUMBER):
+        return None
+    try:
+        return int(digits, base)
+    except ValueError:
+        return None
+
+
+def _sized(words: str) -> Form:
+    """Make a form of a device and a size: what follows these words, up to the next word or comma."""
+
+    def form(arguments: str) -> Fields | None:
+        name, rest = _inside(arguments, " ")
+        _, found, after = rest.partition(words)
+        size = _number(after.partition(",")[0].strip().partition(" ")[0]) if found else None
+        # Under another key than in changes of state: threads of their own write these, in no order with the others.
+        return None if size is None or not name else {"device": name, "size": size}
+
+    return form
+
+
+def _loading(arguments: str) -> Fields | None:
+    name, _ = _inside(f"{arguments}\n", "\n")
+    return {"device": name} if name else None
+
+
+def _numbers(**patterns: str) -> Form:
+    matching = _matching(" ".join(rf"{words} (?P<{name}>-?\d{{1,20}})" for name, words in patterns.items()))
+
+    def form(arguments: str) -> Fields | None:
+        fields = matching(arguments)
+        return None if fields is None else {name: int(value) for name, value in fields.items()}
+
+    return form
+
+
+def _transferred(arguments: str) -> Fields | None:
+    without = _TRANSFERRED(arguments)
+    return without if without is not None else _TRANSFERRED_9(arguments)
+
+
+_LONGEST_NUMBER = len("0xffffffffffffffff") + 2
+_RATE = {"transferred": "transferred", "time_ms": "time_spent", "bandwidth": "bandwidth"}  # bytes per ms
+_TRANSFERRED = _numbers(**_RATE, max_size="max_size")
+_TRANSFERRED_9 = _numbers(**_RATE, switchover_bandwidth="(?:avail|switchover)_bw", max_size="max_size")
+
+
 def _anything(_: str) -> Fields | None:
     return {}
 
@@ -133,6 +184,16 @@ FORMS: dict[str, Form] = {
     "vfio_save_complete_precopy": _returned,
     "vfio_save_complete_precopy_thread_start": _thread_start,
     "vfio_save_complete_precopy_thread_end": _returned,
+    "vfio_save_block": _sized("data_size "),
+    "vfio_query_stop_copy_size": _sized("stopcopy size "),
+    "vfio_state_pending": _sized("stopcopy size "),
+    "vfio_state_pending_exact": _sized("stopcopy size "),
+    "vfio_load_state": _sized("data "),
+    "vfio_load_state_device_data": _sized("size "),
+    "vfio_load_device_config_state_start": _loading,
+    "vfio_load_device_config_state_end": _loading,
+    "migrate_transferred": _transferred,
+    "migration_bitmap_sync_end": _numbers(dirty_pages="dirty_pages"),
     "migrate_set_state": _matching(r"new state (?P<new_state>[\w-]+)"),
     "runstate_set": _matching(
         r"current_run_state \d{1,9} \((?P<current_state_str>[^()]+)\) new_state \d{1,9} \((?P<new_state_str>[^()]+)\)"

@@ -20,6 +20,11 @@ class FoundDevice:
     type: str = "vfio-pci"
     arcs: dict[Arc, int] = field(default_factory=dict)
     transfer_ns: int = 0
+    parallel: bool = True  # as far as known: whether it changes in a thread of its own
+    state_size: int | None = None  # bytes, and bytes per second: None where no line says so
+    write_rate: float | None = None
+    config_load_ns: int = 0
+    in_tree: bool | None = None  # what the tree says of x-migration-parallel-states; None: nothing
 
     @property
     def p2p(self) -> bool:
@@ -49,6 +54,12 @@ class Findings:
     handlers: dict[tuple[str, int, int | None], dict[str, int]] = field(default_factory=dict)
     phases: dict[str, int] = field(default_factory=dict)  # nanoseconds, by the scenario's keys
     notes: list[str] = field(default_factory=list)
+    ram_size: int | None = None  # bytes; None: nothing says so, as below
+    dirty_rate: float | None = None
+    link: dict[str, float] = field(default_factory=dict)  # by the scenario's keys
+    parameters: dict[str, float | bool] = field(default_factory=dict)
+    with_sizes: bool = True  # whether the above, and loading, are written
+    one_clock: bool = False  # whether the times of both logs are taken to be by the same clock
     overlapping: bool = False  # whether devices changed at the same time
     _counts: dict[str, int] = field(default_factory=dict)
     depths_unknown: bool = False  # whether nothing has said yet how deep devices are

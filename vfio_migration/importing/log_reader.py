@@ -100,6 +100,9 @@ class QemuLog:
                     or "virtio_set" in line
                     or "handler_" in line
                     or "migration_" in line
+                    or "vfio_save_b" in line
+                    or "vfio_query_s" in line
+                    or "migrate_t" in line
                     or ("vfio_" in line and _OF_OURS.search(line))
                 ):
                     unknown += bool(line) and not line.isspace()

@@ -72,8 +72,8 @@ def find_changes(migration: LoggedMigration, names: Mapping[str, str] | None = N
     return finder.changes
 
 
-def note_overlap(findings: Findings, migration: LoggedMigration, found: Sequence[Interval]) -> None:
-    """Say so if devices changed at the same time."""
+def note_overlap(findings: Findings, migration: LoggedMigration, found: Sequence[Interval]) -> bool:
+    """Say so if devices changed at the same time; gives whether they did."""
     longest: Interval | None = None  # the one that goes on for longest, of those that began before
     for each in sorted(found, key=lambda each: each.start_ns):
         if longest is not None and each.device != longest.device and each.start_ns < longest.end_ns:
@@ -83,9 +83,10 @@ def note_overlap(findings: Findings, migration: LoggedMigration, found: Sequence
                 "same time): it does not say which thread wrote a line; each device's own times are taken, and "
                 "ordinary handlers that ran beside them cannot be seen unless the log has handler_begin"
             )
-            return
+            return True
         if longest is None or each.end_ns > longest.end_ns:
             longest = each
+    return False
 
 
 def together(found: Iterable[Interval]) -> list[list[Interval]]:

@@ -10,15 +10,19 @@ from pathlib import Path
 
 from vfio_migration.device import DeviceState
 from vfio_migration.errors import LogImportError, ScenarioError
-from vfio_migration.importing.around_the_passes import find_phases
+from vfio_migration.importing.accounted_for import accounted_for
+from vfio_migration.importing.around_the_passes import find_phases, took_ns
 from vfio_migration.importing.attempts import LoggedMigration, LoggedMigrations, Window
 from vfio_migration.importing.choice import Arrival, arrival_of, chosen_migration
 from vfio_migration.importing.depths import find_depths, find_stages
 from vfio_migration.importing.findings import Findings
+from vfio_migration.importing.fitted_phases import fit_phases
 from vfio_migration.importing.log_reader import TOLERANCE_NS, QemuLog, read_log
-from vfio_migration.importing.logged_changes import Interval, LoggedChanges, find_changes, note_overlap
+from vfio_migration.importing.logged_changes import Interval, LoggedChanges, find_changes
 from vfio_migration.importing.logged_handlers import find_handlers
+from vfio_migration.importing.logged_sizes import find_sizes
 from vfio_migration.importing.paired_devices import find_devices, paired_names
+from vfio_migration.importing.parallel_sides import ParallelSide, changes_in_parallel, find_parallel_sides
 from vfio_migration.importing.scenario_text import scenario_text
 from vfio_migration.importing.transfer import find_transfer
 from vfio_migration.scenarios import Scenario, parse_scenario
@@ -86,21 +90,32 @@ def _imported(
     names = paired_names(findings, migration, stop, arrival)
     find_devices(findings, migration, stop, arrival, names)
     find_depths(findings, qtree, [migration, *([] if arrival is None else [arrival.migration])], names)
-    transfer = _source_side(findings, migration, stop)
+    walked: list[ParallelSide] = []
+    transfer = _source_side(findings, migration, stop, walked)
     if arrival is not None:
-        _destination_side(findings, arrival, names)
+        _destination_side(findings, arrival, names, walked)
+    find_parallel_sides(findings, walked)
     find_phases(findings, migration, stop, transfer, arrival)
     if not findings.overlapping:
         findings.note(
             "the changes of state in the log come one after another; in this scenario parallel changes are on: "
             "--set '*.parallel=false' gives the switchover as it was"
         )
-    text = scenario_text(findings, migration, None if destination is None else destination.name)
+    find_sizes(findings, migration, stop, arrival, names)
+
+    def text() -> str:
+        return scenario_text(findings, migration, None if destination is None else destination.name)
+
+    scenario = fit_phases(findings, lambda: _parsed(text(), source.name))
+    report.extend(accounted_for(scenario, took_ns(findings, migration, arrival), parallel=findings.overlapping))
+    return ImportedScenario(text(), scenario, findings.all_notes(), tuple(report))
+
+
+def _parsed(text: str, log: str) -> Scenario:
     try:
-        scenario = parse_scenario(text, Path(f"{Path(source.name).stem}.toml"))
+        return parse_scenario(text, Path(f"{Path(log).stem}.toml"))
     except ScenarioError as error:
-        raise LogImportError(f"{source.name}: what it says makes no scenario: {error}") from error
-    return ImportedScenario(text, scenario, findings.all_notes(), tuple(report))
+        raise LogImportError(f"{log}: what it says makes no scenario: {error}") from error
 
 
 def _found_in(findings: Findings, log: QemuLog, report: list[str], number: int | None) -> LoggedMigrations:
@@ -118,7 +133,9 @@ def _found_in(findings: Findings, log: QemuLog, report: list[str], number: int |
     return found
 
 
-def _source_side(findings: Findings, migration: LoggedMigration, stop: Window) -> Window | None:
+def _source_side(
+    findings: Findings, migration: LoggedMigration, stop: Window, walked: list[ParallelSide]
+) -> Window | None:
     """Take what the source did; gives the window of the transfer, if the log shows it."""
     changes = find_changes(migration)
     found = changes.within(findings, migration.log, stop)
@@ -132,9 +149,12 @@ def _source_side(findings: Findings, migration: LoggedMigration, stop: Window) -
             device.take((ways[each.target], each.target), each.ns)
         else:
             _note_odd(findings, migration, each)
-    note_overlap(findings, migration, found)
+    parallel = changes_in_parallel(findings, migration, found)
     find_stages(findings, found)
-    find_handlers(findings, stop, found, running=False)
+    if parallel:
+        walked.append(ParallelSide(stop, found, running=False))
+    else:
+        find_handlers(findings, stop, found, running=False)
     _around(findings, changes, stop)
     try:
         transfer = migration.transfer(stop)
@@ -173,7 +193,9 @@ def _around(findings: Findings, changes: LoggedChanges, stop: Window) -> None:
             device.arcs.setdefault((arc, each.target), each.ns)
 
 
-def _destination_side(findings: Findings, arrival: Arrival, names: Mapping[str, str]) -> None:
+def _destination_side(
+    findings: Findings, arrival: Arrival, names: Mapping[str, str], walked: list[ParallelSide]
+) -> None:
     changes = find_changes(arrival.migration, names)
     found = changes.within(findings, arrival.migration.log, arrival.start)
     _note_beginnings(findings, arrival.migration, changes)
@@ -189,8 +211,10 @@ def _destination_side(findings: Findings, arrival: Arrival, names: Mapping[str, 
         "RESUMING -> STOP holds the whole way from RESUMING to RUNNING_P2P (to RUNNING, for a device without "
         "P2P): a log shows these arcs as one interval, and loading happens in the first"
     )
-    note_overlap(findings, arrival.migration, found)
-    find_handlers(findings, arrival.start, found, running=True)
+    if changes_in_parallel(findings, arrival.migration, found):
+        walked.append(ParallelSide(arrival.start, found, running=True))
+    else:
+        find_handlers(findings, arrival.start, found, running=True)
 
 
 def _note_odd(findings: Findings, migration: LoggedMigration, each: Interval) -> None:

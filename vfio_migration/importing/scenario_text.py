@@ -1,6 +1,7 @@
 """Writes what an import found as a scenario."""
 
 import glob
+from collections.abc import Mapping
 from typing import Any
 
 import tomli_w
@@ -11,6 +12,9 @@ from vfio_migration.plan import PLAIN
 from vfio_migration.scenarios import ROOT_BUS
 from vfio_migration.wording import arc_name, ms
 
+_CHOSEN = (
+    "Where no line says how large a state is, its size is chosen: with the rate it gives the time that was logged.",
+)
 _STATE_SIZE = 65536  # any will do: with the rate it gives the time
 
 
@@ -19,7 +23,7 @@ def scenario_text(findings: Findings, migration: LoggedMigration, destination: s
     also = "" if destination is None else f" and {destination!r}"
     comments = [
         f"Imported from {migration.log!r}{also}: migration {migration.number} ({migration.status}).",
-        "Sizes are chosen so that with the rates they give the times that were logged.",
+        *(_CHOSEN if any(each.state_size is None for each in findings.devices.values()) else ()),
         *(f"- {note}" for note in findings.all_notes()),
     ]
     header = "".join(f"# {_printable(comment)}\n" for comment in comments)
@@ -45,22 +49,54 @@ def _data(findings: Findings, migration: LoggedMigration) -> dict[str, Any]:
     data: dict[str, Any] = {
         "description": f"imported from {_printable(migration.log)}{took}",
         "tree": {"devices": [*chain, *vfio, *hosts]},
-        "vfio": [_device_data(each) for each in findings.devices.values()],
+        "vfio": [_device_data(findings, each) for each in findings.devices.values()],
     }
+    if findings.with_sizes:
+        data |= _surroundings(findings)
     if findings.phases:
         data["phases"] = {name: ns / 1e9 for name, ns in findings.phases.items()}
     return data | ({"handlers": handlers} if handlers else {})
 
 
-def _device_data(device: FoundDevice) -> dict[str, Any]:
+def _surroundings(findings: Findings) -> dict[str, Any]:
+    ram: dict[str, float] = {}
+    if findings.ram_size is not None:
+        ram["size"] = findings.ram_size
+        if findings.dirty_rate is not None:
+            ram["dirty_rate"] = findings.dirty_rate
+    tables: dict[str, Mapping[str, float | bool]] = {
+        "ram": ram,
+        "link": findings.link,
+        "parameters": findings.parameters,
+    }
+    return {name: dict(table) for name, table in tables.items() if table}
+
+
+def _device_data(findings: Findings, device: FoundDevice) -> dict[str, Any]:
     data: dict[str, Any] = {
         "devices": glob.escape(device.name),
         "p2p": device.p2p,
         "precopy": device.precopy,
     }
-    if device.transfer_ns:
-        data |= {"state_size": _STATE_SIZE, "rate": _STATE_SIZE * 1e9 / device.transfer_ns}
+    if not device.parallel:
+        data["parallel"] = False
+    data |= _state(findings, device)
     data["latency"] = {arc_name(a, b): ns / 1e9 for (a, b), ns in device.arcs.items()}
+    return data
+
+
+def _state(findings: Findings, device: FoundDevice) -> dict[str, Any]:
+    """Give a device's size and rates; what it takes on the link is not reading."""
+    data: dict[str, Any] = {} if device.state_size is None else {"state_size": device.state_size}
+    size = _STATE_SIZE if device.state_size is None else device.state_size
+    bandwidth = findings.link.get("bandwidth") if findings.with_sizes else None
+    reading_ns = device.transfer_ns - (0 if bandwidth is None else size * 1e9 / bandwidth)
+    if reading_ns > 0:
+        data |= {"state_size": size, "rate": size * 1e9 / reading_ns}
+    if findings.with_sizes and device.write_rate is not None:
+        data["write_rate"] = device.write_rate
+    if findings.with_sizes and device.config_load_ns:
+        data["config_load"] = device.config_load_ns / 1e9
     return data
 
 

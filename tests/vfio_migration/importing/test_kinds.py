@@ -135,6 +135,7 @@ def test_with_a_return_path_the_transfer_ends_where_the_state_was_sent(tmp_path:
     log = imported(tmp_path, answered)
     assert log.scenario.plan().bounds.serial_s == pytest.approx(0.380, abs=1e-4)
     assert any("downtime ended 600.010 ms after its state was sent, as with a return path" in n for n in log.notes)
+    assert log.scenario.surroundings.parameters.return_path
 
 
 def test_clocks_that_do_not_agree_are_not_compared(tmp_path: Path) -> None:
