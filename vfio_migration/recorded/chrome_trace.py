@@ -15,8 +15,8 @@ def chrome_trace(timelines: Mapping[str, Timeline]) -> dict[str, Any]:
 
     Each machine of a timeline is a process, each thread a thread, and each span a complete event ("X"; times in
     microseconds since the switchover began) with device, depth, side and seconds as arguments. What is sent, what is
-    loaded and the fixed costs have lanes of their own, as if each channel and each device that loads were a thread; with
-    the bytes, and how long it was at it.
+    loaded and the fixed costs have lanes of their own, as if each channel and each device that loads were a thread;
+    with the bytes, and how long it was at it.
     """
     events: list[dict[str, Any]] = []
     processes: dict[tuple[str, str], int] = {}

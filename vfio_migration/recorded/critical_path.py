@@ -44,8 +44,8 @@ def critical_path(timeline: Timeline) -> tuple[Link, ...]:
     Give the links in order of time; together they are as long as the switchover. Empty if that was not reached.
 
     It is followed from the end: what was waited for last, then what that had to wait for. Within one device's change
-    an arc waits for the one before; a change, a handler and a transfer wait for whatever ended last before them. What is
-    loaded waits for what was loaded before it, or else to be sent.
+    an arc waits for the one before; a change, a handler and a transfer wait for whatever ended last before them. What
+    is loaded waits for what was loaded before it, or else to be sent.
     """
     if timeline.start_ns is None or timeline.end_ns is None:
         return ()

@@ -1,4 +1,4 @@
-"""What a switchover consists of beside devices' changes and handlers: sending, loading, fixed costs; each with a lane."""
+"""What there is in a switchover beside changes and handlers: sending, loading, fixed costs; and the lanes of these."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -49,8 +49,9 @@ def parts(timeline: Timeline) -> list[Span]:
     """
     Give the parts of the switchover that take time, in order of their beginning.
 
-    A device's section is none, its state is; nor is a section in which nothing is done but a phase's fixed cost. A load
-    thread is one if nothing says when it loads. What was still being loaded when the switchover began counts from there.
+    A device's section is none, its state is; nor is a section in which nothing but a phase's fixed cost passes. A load
+    thread is one if nothing says when it loads. What was still being loaded when the switchover began counts from
+    there.
     """
     start_ns, end_ns = timeline.start_ns, timeline.end_ns
     if start_ns is None or end_ns is None:
