@@ -13,6 +13,7 @@ PLAIN = -1  # the depth of plain priorities: before all others
 _BESIDE = 1 << 40  # of lanes that belong to no depth: after all others
 _SHORTEST_S = 0.0001  # handlers that take less are not worth a mark
 _SEEN = 0.001  # of the switchover: of less nothing would be seen
+_PAUSE = 0.004  # of the switchover: a shorter one between two pieces is no more than a stripe
 _MOST_BARS = 300  # of one lane
 _IN_TURN = "devices in turn"
 _MOST_TICKS = 8
@@ -169,7 +170,7 @@ def _seen(beside: Iterable[Span], timeline: Timeline) -> list[Span]:
     found = []
     for spans in by_lane.values():
         if sum(span.busy_s for span in spans) >= shortest_s or any(span.kind is SpanKind.COST for span in spans):
-            found += _joined(spans, total_ns * _SEEN)
+            found += _joined(spans, total_ns * _PAUSE)
     return sorted(found, key=lambda span: span.start_ns)
 
 

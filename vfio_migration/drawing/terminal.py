@@ -1,5 +1,6 @@
 """What a person sees: tables and timelines for a terminal, a pipe or a file."""
 
+import math
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -9,7 +10,7 @@ from rich.text import Text
 from vfio_migration.drawing.lanes import Lane, drawn, lanes, marks_of
 from vfio_migration.drawing.vocabulary import NOT_REACHED, WAITS, Mark, bound_lines, mark, part_label
 from vfio_migration.plan import Bounds
-from vfio_migration.recorded import MOST, Span, Timeline, condensed, critical_path
+from vfio_migration.recorded import MOST, Span, SpanKind, Timeline, condensed, critical_path
 from vfio_migration.scenarios import PARTS, Result
 from vfio_migration.wording import ms, percent
 
@@ -31,7 +32,7 @@ def print_result(console: Console, result: Result, *, show_all: bool = False) ->
 
 def print_timeline(console: Console, title: str, timeline: Timeline, seconds: float | None = None) -> None:
     """
-    Draw the switchover: a lane for each device, and one for the ordinary handlers of each depth.
+    Draw the switchover: a lane for each device, one for the ordinary handlers of each depth, and those of the parts.
 
     `seconds` is what it took as measured, if that is known; else it is taken from the timeline.
     """
@@ -92,12 +93,12 @@ def _label(lane: Lane) -> str:
 
 
 def _bar(console: Console, lane: Iterable[Span], start_ns: int, total_ns: int, width: int) -> Text:
-    """Draw a lane; where two spans share a cell, the longer one shows."""
-    cells: list[tuple[int, Mark | None]] = [(0, None)] * width
+    """Draw a lane; where two spans share a cell, the longer one shows, but a configuration before its load thread."""
+    cells: list[tuple[float, Mark | None]] = [(0, None)] * width
     for span in lane:
         first = (span.start_ns - start_ns) * width // total_ns
         last = max(first + 1, (span.end_ns - start_ns) * width // total_ns)
-        length = span.end_ns - span.start_ns
+        length = math.inf if span.kind is SpanKind.CONFIG else span.end_ns - span.start_ns
         for cell in range(min(first, width - 1), min(last, width)):
             if length >= cells[cell][0]:
                 cells[cell] = length, mark(span)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from suite.machines import small
-from suite.pictured import host, many, named
+from suite.pictured import host, many, named, over_channels, whole
 from typer.testing import CliRunner
 
 from vfio_migration import MockDevice
@@ -12,7 +12,7 @@ from vfio_migration.cli.main import app
 from vfio_migration.drawing.lanes import drawn, lanes, tick_label, ticks_s
 from vfio_migration.drawing.page import html_page
 from vfio_migration.plan.switchover import Bounds
-from vfio_migration.recorded.timeline import Timeline
+from vfio_migration.recorded.timeline import Span, SpanKind, Timeline
 from vfio_migration.scenarios.runner import ModeResult, Result, Run, run_scenario
 from vfio_migration.wording import shortened
 from vmstate import VirtualClock
@@ -56,6 +56,80 @@ def test_details_say_which_change_a_step_is_part_of_and_how_long_it_was_waited_f
         "thread: vfio_vmstate_change gpu3",
         "the walk waited 0.0 ms to join it",
     ]
+
+
+def lane_labels(page: str) -> list[str]:
+    return [row["aria-label"] for row in Page(page).of_class("lane")]
+
+
+def test_what_is_sent_loaded_and_fixed_costs_have_lanes_below_those_of_the_depths() -> None:
+    assert lane_labels(html_page(whole("parallel"))) == [
+        "handlers, depth 2",
+        "vf0, depth 2",
+        "vf1, depth 2",
+        "RAM, sending",
+        "device states, sending",
+        "vf0, loading",
+        "vf1, loading",
+        "source, phases",
+        "destination, phases",
+    ]
+
+
+def test_their_bars_say_what_goes_on_and_how_many_bytes_that_are() -> None:
+    bars = Page(html_page(whole("parallel"))).of_class("bar")
+    details = {tuple(bar["data-details"].split("\n")[:2]): bar["data-details"].split("\n")[4:] for bar in bars}
+    assert ("RAM, sending", "source: sent") in details
+    assert ("flush_block, phases", "source: fixed cost of a phase") in details
+    assert ("vf0, loading", "destination: configuration loaded") in details
+    assert details["vf1, loading", "destination: state loaded"] == ["20,004,096 bytes"]
+    sent = details["vf0, sending", "source: state sent over the main channel"]
+    # The device reads between them, too quickly for an eye to see.
+    assert sent == ["20,004,096 bytes", "in pieces: 10.0 ms without the pauses between them"]
+
+
+def test_the_handlers_in_which_fixed_costs_pass_are_not_drawn_twice() -> None:
+    spans = drawn(whole("parallel").modes["parallel"].typical.timeline)
+    assert {span.name for span in spans if span.kind is SpanKind.HANDLER} == {"net0"}
+
+
+def test_channels_are_lanes_by_number() -> None:
+    found = [(lane.depth_label, lane.name, len(lane.spans)) for lane in lanes(drawn(over_channels()))]
+    assert found == [
+        ("depth 0", "vf0", 1),
+        ("depth 0", "vf1", 1),
+        ("sending", "RAM", 1),
+        ("sending", "channel 0", 2),
+        ("sending", "channel 1", 2),
+        ("loading", "vf0", 2),
+        ("loading", "vf1", 2),
+    ]
+
+
+def sent(name: str, start_us: int, end_us: int) -> Span:
+    thread = "channel 0"
+    return Span(SpanKind.SEND, name, thread, "source", thread, None, start_us * 1000, end_us * 1000, "source", size=7)
+
+
+def test_pieces_between_which_no_pause_could_be_seen_are_one_bar() -> None:
+    pieces = [sent("vf0", at, at + 1500) for at in range(0, 20_000, 2000)]
+    (bar, far) = drawn(Timeline((*pieces, sent("vf0", 900_000, 950_000)), 0, 1_000_000_000))
+    assert (bar.start_ns, bar.end_ns, bar.size, bar.busy_s) == (0, 19_500_000, 70, 0.015)
+    assert far.size == 7
+
+
+def test_of_devices_that_take_turns_on_a_channel_too_many_pieces_are_one_bar_too() -> None:
+    few = [sent(f"vf{at % 2}", at * 1000, at * 1000 + 900) for at in range(100)]
+    assert len(drawn(Timeline(tuple(few), 0, 1_000_000_000))) == 100
+    more = [sent(f"vf{at % 2}", at * 1000, at * 1000 + 900) for at in range(1000)]
+    (bar,) = drawn(Timeline(tuple(more), 0, 1_000_000_000))
+    assert (bar.name, bar.size) == ("devices in turn", 7000)
+
+
+def test_a_lane_in_which_nothing_could_be_seen_is_left_out() -> None:
+    assert drawn(Timeline((sent("vf0", 0, 90),), 0, 1_000_000)) == []
+    assert drawn(Timeline((sent("vf0", 0, 900),), 0, 1_000_000_000)) == []
+    assert len(drawn(Timeline((sent("vf0", 0, 1100),), 0, 1_000_000_000))) == 1
 
 
 def test_tab_enters_the_chart_at_one_place() -> None:

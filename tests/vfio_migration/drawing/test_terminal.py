@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from suite.machines import SMALL, small
+from suite.pictured import over_channels, whole
 
 from vfio_migration import MockDevice
 from vfio_migration.drawing.terminal import print_result, print_timeline
@@ -99,8 +100,30 @@ def test_the_legend_explains_the_marks_that_were_drawn(encoding: str, entries: l
     assert [entry for entry in entries if entry not in text] == []
 
 
+def test_what_is_sent_loaded_and_fixed_costs_have_lanes_after_those_of_the_depths() -> None:
+    console = terminal("ascii")
+    print_timeline(console, "whole", whole("parallel").modes["parallel"].typical.timeline)
+    lanes = [line.split("|") for line in printed(console) if line.endswith("|")]
+    assert [(" ".join(label.split()), set(bar) - {" "}) for label, bar, _ in lanes[3:]] == [
+        ("sending RAM", {"~"}),
+        ("sending device states", {"~"}),
+        ("loading vf0", {"+", "*"}),
+        ("loading vf1", {"+", "*"}),
+        ("phases source", {"="}),
+        ("phases destination", {"="}),
+    ]
+
+
+def test_a_configuration_shows_in_the_lane_of_the_thread_that_loads_it() -> None:
+    console = terminal("ascii")
+    print_timeline(console, "threads", over_channels())
+    (lane,) = [line.split("|")[1] for line in printed(console) if line.startswith("loading  vf0")]
+    assert list(dict.fromkeys(lane.strip())) == ["+", "*"]
+
+
 def test_the_legend_leaves_out_what_was_not_drawn() -> None:
-    assert "ordinary handlers" not in " ".join(shown(small()))
+    text = " ".join(shown(small()))
+    assert not [words for words in ("ordinary handlers", "sent", "state loaded", "fixed costs") if words in text]
 
 
 def test_serial_and_parallel_are_drawn_to_the_eye_s_difference() -> None:
