@@ -447,13 +447,18 @@ class VFIOMigration:
         self._state_complete = True
 
     def _traced_piece(self, event: str, do: Callable[[], object], **fields: int) -> None:
-        """Send or load a piece of the state, and tell of it when that is over, as QEMU does; with when it began."""
+        """
+        Send or load a piece of the state, and tell of it when that is over, as QEMU does; with when it began.
+
+        Not of one that took no time: where there is no link, and loading is free, a trace would be full of them.
+        """
         if not self.machine.traced:
             do()
             return
         began_ns = self.machine.clock.now()
         do()
-        self.machine.emit(event, name=self.id, **fields, began_ns=began_ns)
+        if self.machine.clock.now() != began_ns:
+            self.machine.emit(event, name=self.id, **fields, began_ns=began_ns)
 
     @contextmanager
     def _failing(self, what: str) -> Iterator[None]:

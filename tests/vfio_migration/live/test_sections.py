@@ -1,6 +1,7 @@
 """The sections of the stream in the trace."""
 
 import pytest
+from suite.machines import small
 from suite.pictured import whole_scenario
 
 from vfio_migration import MigrationStatus
@@ -67,6 +68,12 @@ def test_pieces_and_configurations_are_told_on_the_side_that_has_them() -> None:
         ("start", "vf1"),
         ("end", "vf1"),
     ]
+
+
+def test_of_pieces_that_took_no_time_nothing_is_told() -> None:
+    events = run_once(small(), VirtualClock()).events
+    assert any(each.name == "vfio_save_complete_precopy" for each in events)
+    assert not [each.name for each in events if each.name in ("vfio_save_block", "vfio_load_state_device_data")]
 
 
 def test_a_machine_that_is_not_traced_migrates_as_well() -> None:
