@@ -1,6 +1,6 @@
 """What is drawn of a switchover, whatever draws it: spans with their marks, in lanes, on a common axis."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -13,8 +13,8 @@ PLAIN = -1  # the depth of plain priorities: before all others
 _BESIDE = 1 << 40  # of lanes that belong to no depth: after all others
 _SHORTEST_S = 0.0001  # handlers that take less are not worth a mark
 _SEEN = 0.001  # of the switchover: of less nothing would be seen
-_PAUSE = 0.004  # of the switchover: a shorter one between two pieces is no more than a stripe
-_MOST_BARS = 300  # of one lane
+_PAUSE = 0.004  # of the switchover: a shorter one between two pieces is hardly seen
+_STRIPE = 0.01  # of the switchover: what is shorter has no room for anything but its edges
 _IN_TURN = "devices in turn"
 _MOST_TICKS = 8
 
@@ -170,28 +170,40 @@ def _seen(beside: Iterable[Span], timeline: Timeline) -> list[Span]:
     found = []
     for spans in by_lane.values():
         if sum(span.busy_s for span in spans) >= shortest_s or any(span.kind is SpanKind.COST for span in spans):
-            found += _joined(spans, total_ns * _PAUSE)
+            found += _joined(spans, total_ns)
     return sorted(found, key=lambda span: span.start_ns)
 
 
-def _joined(spans: Sequence[Span], pause_ns: float) -> list[Span]:
-    """Join the pieces of each device; where they are too many still, as they take turns, those of all devices."""
-    found = _runs(spans, pause_ns)
-    if len(found) <= _MOST_BARS:
-        return found
-    return _runs([replace(span, name=_IN_TURN) if span.size else span for span in spans], pause_ns)
-
-
-def _runs(spans: Iterable[Span], pause_ns: float) -> list[Span]:
+def _joined(spans: Iterable[Span], total_ns: int) -> list[Span]:
+    """Join the pieces of each device; and those of several that take turns, where each would be but a stripe."""
     found: list[Span] = []
-    for span in spans:
+    for span in _runs(spans, total_ns):
         last = found[-1] if found else None
-        alike = last is not None and span.size and (last.kind, last.name) == (span.kind, span.name)
-        if last is not None and alike and span.start_ns - last.end_ns <= pause_ns:
-            found[-1] = last.with_next(span)
+        in_turn = last is not None and (last.name == _IN_TURN or _is_stripe(last, total_ns))
+        if last is not None and in_turn and _is_stripe(span, total_ns) and _follows(last, span, total_ns):
+            found[-1] = replace(last.with_next(span), name=_IN_TURN)
         else:
             found.append(span)
     return found
+
+
+def _runs(spans: Iterable[Span], total_ns: int) -> list[Span]:
+    found: list[Span] = []
+    for span in spans:
+        if found and found[-1].name == span.name and _follows(found[-1], span, total_ns):
+            found[-1] = found[-1].with_next(span)
+        else:
+            found.append(span)
+    return found
+
+
+def _is_stripe(span: Span, total_ns: int) -> bool:
+    return span.end_ns - span.start_ns < total_ns * _STRIPE
+
+
+def _follows(last: Span, span: Span, total_ns: int) -> bool:
+    """Say whether both are pieces of a state, and what lies between them could not be seen."""
+    return bool(span.size) and last.kind == span.kind and span.start_ns - last.end_ns <= total_ns * _PAUSE
 
 
 def _panel(name: str, mode: ModeResult) -> Panel:

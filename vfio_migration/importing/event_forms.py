@@ -147,7 +147,7 @@ FORMS: dict[str, Form] = {
     "virtio_rng_vm_state_change": _anything,
 }
 MARKS = frozenset(name for name in FORMS if name.startswith("virtio_"))
-_LOADING = ("bufs_thread", "device_config_state", "state_device_config", "state_device_buffer_load")
+_LOADING = ("bufs_thread", "device_config_state", "state_device_buffer_load")
 # Known, with nothing in them that an import has a use for.
 PASSED_OVER = frozenset(
     {

@@ -1,6 +1,6 @@
 """The critical path: the chain of spans that makes a switchover as long as it is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vfio_migration.recorded.parts import holds_cost, part_lane, parts
 from vfio_migration.recorded.span_index import Beside, Holders, LastEnded
@@ -9,7 +9,7 @@ from vfio_migration.wording import listed, ms, percent
 
 # A device is as slow as another if its span is at least so much of the other's.
 _ALIKE = 0.95
-# What is loaded so soon after something else was, by its own length, has waited for that, and not to arrive.
+# What is loaded so soon after something else, by the shorter one's length, has waited for that, and not to arrive.
 _PAUSE = 0.05
 MOST = 6  # links that are shown, unless all are asked for
 
@@ -114,6 +114,7 @@ class _Chain:
         work = _work(spans, parts(timeline))
         self._ended = LastEnded(work)
         self._ended_but_loads = LastEnded(span for span in work if span.kind not in _LOADS)
+        self._saves = [span for span in work if span.kind is SpanKind.SAVE]
         self._changes = Holders(span for span in spans if span.kind is SpanKind.CHANGE)
         self._in_change: dict[int, list[Span]] = {}
         for span in work:
@@ -132,10 +133,20 @@ class _Chain:
             moment_ns = change.start_ns
         # Of those that end at the same moment, the one that began first was the longest wait.
         found = self._ended.before(moment_ns)
-        if after is None or after.kind not in _LOADS or found is None or found.kind not in _LOADS:
+        if after is None or after.kind not in _LOADS:
             return found
-        at_once = moment_ns - found.end_ns <= _PAUSE * (after.end_ns - after.start_ns)
-        return found if at_once else self._ended_but_loads.before(moment_ns)
+        if found is not None:
+            shorter_ns = min(each.end_ns - each.start_ns for each in (found, after))
+            if moment_ns - found.end_ns <= _PAUSE * shorter_ns:
+                return found
+        return self._being_sent(after.name, moment_ns) or self._ended_but_loads.before(moment_ns)
+
+    def _being_sent(self, name: str, moment_ns: int) -> Span | None:
+        """Give a device's transfer up to a moment at which it is still under way."""
+        for span in self._saves:
+            if span.name == name and span.start_ns < moment_ns < span.end_ns:
+                return replace(span, end_ns=moment_ns)
+        return None
 
     def alike(self, span: Span) -> tuple[str, ...]:
         """Give the other devices for which the same arc took as long at the same time."""

@@ -140,7 +140,6 @@ _OPENING = {
     "vfio_load_bufs_thread_start": SpanKind.LOADER,
     "vfio_load_state_device_buffer_load_start": SpanKind.LOAD,
     "vfio_load_device_config_state_start": SpanKind.CONFIG,
-    "vfio_load_state_device_config_start": SpanKind.CONFIG,
     "migration_phase_begin": SpanKind.COST,
 }
 _CLOSING = {
@@ -155,7 +154,6 @@ _CLOSING = {
     "vfio_load_bufs_thread_end": SpanKind.LOADER,
     "vfio_load_state_device_buffer_load_end": SpanKind.LOAD,
     "vfio_load_device_config_state_end": SpanKind.CONFIG,
-    "vfio_load_state_device_config_end": SpanKind.CONFIG,
     "migration_phase_end": SpanKind.COST,
 }
 # Events that come when it is over, as QEMU has them, and say when it began: one for each piece of a state.

@@ -81,9 +81,9 @@ activate_block_s = 0.020
 """
 
 
-def whole_scenario() -> Scenario:
-    """Give a scenario whose switchover has all parts that there are but channels."""
-    return parse_scenario(_WHOLE, Path("whole.toml"))
+def whole_scenario(channels: int = 0) -> Scenario:
+    """Give a scenario whose switchover has all parts that there are, with so many multifd channels."""
+    return parse_scenario(f"{_WHOLE}[parameters]\nmultifd_channels = {channels}\n", Path("whole.toml"))
 
 
 @cache

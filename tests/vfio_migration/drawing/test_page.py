@@ -118,12 +118,13 @@ def test_pieces_between_which_no_pause_could_be_seen_are_one_bar() -> None:
     assert far.size == 7
 
 
-def test_of_devices_that_take_turns_on_a_channel_too_many_pieces_are_one_bar_too() -> None:
-    few = [sent(f"vf{at % 2}", at * 1000, at * 1000 + 900) for at in range(100)]
-    assert len(drawn(Timeline(tuple(few), 0, 1_000_000_000))) == 100
-    more = [sent(f"vf{at % 2}", at * 1000, at * 1000 + 900) for at in range(1000)]
-    (bar,) = drawn(Timeline(tuple(more), 0, 1_000_000_000))
-    assert (bar.name, bar.size) == ("devices in turn", 7000)
+def test_pieces_of_devices_that_take_turns_on_a_channel_are_one_bar_where_each_would_be_a_stripe() -> None:
+    wide = [sent(f"vf{at % 2}", at * 10_000, at * 10_000 + 10_000) for at in range(5)]
+    assert len(drawn(Timeline(tuple(wide), 0, 1_000_000_000))) == 5
+    narrow = [sent(f"vf{at % 2}", at * 1000, at * 1000 + 900) for at in range(1000)]
+    alone = sent("vf0", 1_000_000, 1_020_000)
+    (bar, tail) = drawn(Timeline((*narrow, alone), 0, 1_020_000_000))
+    assert (bar.name, bar.size, tail.name) == ("devices in turn", 7000, "vf0")
 
 
 def test_a_lane_in_which_nothing_could_be_seen_is_left_out() -> None:

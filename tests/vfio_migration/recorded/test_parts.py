@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from suite.machines import small
-from suite.pictured import over_channels, whole
+from suite.pictured import over_channels, whole, whole_scenario
 
 from vfio_migration.recorded.parts import part_lane, parts
 from vfio_migration.recorded.timeline import Span, SpanKind, Timeline
@@ -76,6 +76,20 @@ def test_each_channel_has_a_lane_and_so_has_each_device_that_a_thread_loads() ->
         ("loading", "vf0"): [(SpanKind.LOADER, "vf0"), (SpanKind.CONFIG, "vf0")],
         ("loading", "vf1"): [(SpanKind.LOAD, "vf1"), (SpanKind.CONFIG, "vf1")],
     }
+
+
+def test_a_run_over_channels_has_them_and_sends_and_loads_every_byte() -> None:
+    lanes = of_lanes(run_once(whole_scenario(channels=2), VirtualClock()).timeline)
+    assert {name for group, name in lanes if group == "sending"} == {"RAM", "channel 0", "channel 1"}
+    over = [each for (group, name), spans in lanes.items() if name.startswith("channel") for each in spans]
+    for device in ("vf0", "vf1"):
+        sent = [each for each in over if each.name == device]
+        assert {each.side for each in sent} == {"source"}
+        loaded = [each for each in lanes["loading", device] if each.kind is SpanKind.LOAD]
+        assert {each.thread for each in loaded} != {each.thread for each in lanes["sending", "RAM"]}
+        assert sum(each.size for each in sent) >= 20_000_000
+        assert sum(each.size for each in loaded) >= 20_000_000
+        assert [each.kind for each in lanes["loading", device]].count(SpanKind.CONFIG) == 1
 
 
 def test_lanes_are_in_the_order_in_which_things_go() -> None:

@@ -89,7 +89,11 @@ def test_packets_of_channels_are_written_in_our_style() -> None:
     assert line.endswith("Z multifd_send_begin (vf0) channel 1 bytes 4096")
 
 
-@pytest.mark.parametrize("scenario", [load_scenario("host"), whole_scenario()], ids=["host", "whole"])
+@pytest.mark.parametrize(
+    "scenario",
+    [load_scenario("host"), whole_scenario(), whole_scenario(channels=2)],
+    ids=["host", "whole", "over channels"],
+)
 def test_a_run_s_log_is_in_order_and_known_line_by_line(scenario: Scenario) -> None:
     run = run_once(scenario, VirtualClock())
     for machine in ("source", "destination"):
