@@ -1,5 +1,6 @@
 """A prediction for a terminal, a pipe or a file."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -78,7 +79,8 @@ def _print_precopy(console: Console, precopy: Precopy, *, never: bool) -> None:
     passed = f"{precopy.iterations:,} iterations, pass {precopy.passes:,}"
     said = f"never ends (the calculation was given up after {passed})" if never else f"{ms(precopy.seconds)}, {passed}"
     table.add_row("pre-copy", said)
-    table.add_row("bandwidth reached", f"{precopy.bandwidth:,.0f} bytes/s")
+    reached = f"{precopy.bandwidth:,.0f} bytes/s" if math.isfinite(precopy.bandwidth) else "more than can be measured"
+    table.add_row("bandwidth reached", reached)
     if precopy.ram_left is not None:
         table.add_row("memory left", f"{precopy.ram_left:,} bytes, {ms(precopy.ram_left_s)}")
     console.print(table)
