@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from vfio_migration.drawing.vocabulary import MARKS, NOT_REACHED, Mark, mark
-from vfio_migration.recorded import Span, SpanKind, Timeline, holds_cost, part_lane, parts
+from vfio_migration.recorded import LOADING, Span, SpanKind, Timeline, holds_cost, part_lane, parts
 from vfio_migration.scenarios import MODES, ModeResult, Result
 from vfio_migration.wording import ms, natural, printable, shortened
 
@@ -40,7 +40,7 @@ class Lane:
     @property
     def of_device(self) -> bool:
         """Whether it is one of many that stand for devices, so that not each of them needs a name beside it."""
-        return bool(self.name) and (not self.group or any(span.side == "destination" for span in self.spans))
+        return bool(self.name) and self.group in ("", LOADING)
 
     @property
     def label(self) -> str:

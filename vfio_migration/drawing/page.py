@@ -141,7 +141,7 @@ def _lane(panel: Panel, lane: Lane, end_s: float, notes: "_Notes", label: str) -
             f' data-details="{escape(chr(10).join((first, *rest)))}"></div>'
         )
     inner = "".join(bars)
-    kind = "lane" if lane.name else "lane handlers"
+    kind = "lane" if lane.of_device else "lane named"
     who = escape(f"{lane.label}, {lane.depth_label}")
     return f'<div class="{kind}" role="row" aria-label="{who}">{label}<div class="track">{inner}</div></div>'
 

@@ -129,7 +129,7 @@ def _figure(result: Result) -> "Figure":
 
 
 def _height(group: Iterable[Lane], lane_height: float) -> float:
-    lanes = sum(lane_height if lane.name else max(lane_height, _NAME_HEIGHT) for lane in group)
+    lanes = sum(lane_height if lane.of_device else max(lane_height, _NAME_HEIGHT) for lane in group)
     return max(lanes, _NAME_HEIGHT) + _GAP
 
 
@@ -173,11 +173,11 @@ def _draw_panel(sheet: _Sheet, panel: Panel, y: float, lane_height: float, every
     for group in panel.depths:
         sheet.axes.plot([_MARGIN, sheet.right], [y, y], color=_RULE, linewidth=0.6, zorder=0)
         lane_y = y + _GAP / 2
-        first_height = lane_height if group[0].name else max(lane_height, _NAME_HEIGHT)
+        first_height = lane_height if group[0].of_device else max(lane_height, _NAME_HEIGHT)
         sheet.text(_MARGIN, lane_y + first_height / 2, group[0].depth_label, color=_MUTED)
         devices = 0
         for lane in group:
-            height = lane_height if lane.name else max(lane_height, _NAME_HEIGHT)
+            height = lane_height if lane.of_device else max(lane_height, _NAME_HEIGHT)
             if not lane.of_device or devices % every == 0:
                 sheet.text(_MARGIN + _DEPTH_WIDTH, lane_y + height / 2, lane.label)
             devices += lane.of_device

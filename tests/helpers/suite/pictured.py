@@ -134,6 +134,14 @@ def _event(name: str, at_ms: int, machine: str = "source", thread: str = "main",
 
 
 @cache
+def many_over_channels() -> Result:
+    """Give forty devices over four channels, so that lanes are thin."""
+    text = _WHOLE.replace("vf{0..1}", "vf{0..39}")
+    scenario = parse_scenario(f"{text}[parameters]\nmultifd_channels = 4\ndowntime_limit_s = 1\n", Path("many.toml"))
+    return run_scenario(scenario, ("parallel",), runs=1, make_clock=VirtualClock)
+
+
+@cache
 def host(*modes: str) -> Result:
     return run_scenario(load_scenario("host"), modes or ("serial", "parallel"), runs=1, make_clock=VirtualClock)
 

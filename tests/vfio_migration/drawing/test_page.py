@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from suite.machines import small
-from suite.pictured import host, many, named, over_channels, whole
+from suite.pictured import host, many, many_over_channels, named, over_channels, whole
 from typer.testing import CliRunner
 
 from vfio_migration import MockDevice
@@ -252,3 +252,10 @@ def test_what_went_wrong_is_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None
     gone = "[Errno 5] device &#x27;vf0&#x27;, pre-copy in machine &#x27;source&#x27;: the &lt;bus&gt; is gone"
     assert f"<li>serial, run 1: migration failed: {gone}" in page
     assert f"<li>parallel, run 1: migration failed: {gone}" in page
+
+
+def test_with_many_devices_every_channel_and_both_sides_costs_are_named_and_of_devices_every_other() -> None:
+    titles = [attrs["title"] for attrs in Page(html_page(many_over_channels())).of_class("name")]
+    devices = [f"vf{number}" for number in range(0, 40, 2)]
+    named = ["RAM", *(f"channel {number}" for number in range(4)), *devices, "source", "destination"]
+    assert titles == ["", *devices, *named]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from suite.pictured import host, many, named, whole
+from suite.pictured import host, many, many_over_channels, named, whole
 
 from vfio_migration.drawing.page import html_page
 from vfio_migration.drawing.picture import write_plot
@@ -223,7 +223,7 @@ def test_the_page_is_readable(tmp_path: Path, scheme: str, result: Callable[[], 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("result", [host, whole], ids=["8 devices", "all parts"])
+@pytest.mark.parametrize("result", [host, whole, many_over_channels], ids=["8 devices", "all parts", "thin lanes"])
 def test_the_page_is_readable_in_a_narrow_window(tmp_path: Path, result: Callable[[], Result]) -> None:
     found = checked(html_page(result()), PAGE, tmp_path, "light", width=640)
     assert found["overlapping"] == found["outside"] == found["cut"] == []
@@ -286,7 +286,11 @@ def test_names_are_no_markup(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("result", [host, lambda: many(64), whole], ids=["8 devices", "64 devices", "all parts"])
+@pytest.mark.parametrize(
+    "result",
+    [host, lambda: many(64), whole, many_over_channels],
+    ids=["8 devices", "64 devices", "all parts", "thin lanes"],
+)
 def test_the_plot_is_readable(tmp_path: Path, scheme: str, result: Callable[[], Result]) -> None:
     pytest.importorskip("matplotlib")
     write_plot(result(), str(tmp_path / "plot.svg"))
