@@ -1,21 +1,17 @@
 """What is drawn of a switchover, whatever draws it: spans with their marks, in lanes, on a common axis."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 
+from vfio_migration.drawing.pieces import SHORTEST_S, seen
 from vfio_migration.drawing.vocabulary import MARKS, NOT_REACHED, Mark, mark
-from vfio_migration.recorded import LOADING, Span, SpanKind, Timeline, holds_cost, part_lane, parts
+from vfio_migration.recorded import LOADING, Span, SpanKind, Timeline, holds_cost, part_lane
 from vfio_migration.scenarios import MODES, ModeResult, Result
 from vfio_migration.wording import ms, natural, printable, shortened
 
 PLAIN = -1  # the depth of plain priorities: before all others
 _BESIDE = 1 << 40  # of lanes that belong to no depth: after all others
-_SHORTEST_S = 0.0001  # handlers that take less are not worth a mark
-_SEEN = 0.001  # of the switchover: of less nothing would be seen
-_PAUSE = 0.004  # of the switchover: a shorter one between two pieces is hardly seen
-_STRIPE = 0.01  # of the switchover: what is shorter has no room for anything but its edges
-_IN_TURN = "devices in turn"
 _MOST_TICKS = 8
 
 
@@ -82,7 +78,7 @@ def drawn(timeline: Timeline) -> list[Span]:
     which no pause could be seen are one.
     """
     spans = timeline.switchover()
-    beside = _seen(parts(timeline), timeline)
+    beside = seen(timeline)
     devices = {span.name for span in spans if span.kind is SpanKind.ARC}
     costs = [span for span in beside if span.kind is SpanKind.COST]
     work = [
@@ -92,7 +88,7 @@ def drawn(timeline: Timeline) -> list[Span]:
         or (
             span.kind is SpanKind.HANDLER
             and span.name not in devices
-            and span.seconds >= _SHORTEST_S
+            and span.seconds >= SHORTEST_S
             and not holds_cost(span, costs)
         )
     ]
@@ -158,52 +154,6 @@ def marks_of(spans: Iterable[Span]) -> tuple[Mark, ...]:
     """Give the marks that these spans need, in the legend's order."""
     shown = {mark(span).key for span in spans}
     return tuple(each for key, each in MARKS.items() if key in shown)
-
-
-def _seen(beside: Iterable[Span], timeline: Timeline) -> list[Span]:
-    """Join pieces as far as the eye would, and leave out lanes in which next to nothing is done."""
-    total_ns = (timeline.end_ns or 0) - (timeline.start_ns or 0)
-    by_lane: dict[object, list[Span]] = {}
-    for span in beside:
-        by_lane.setdefault((part_lane(span), span.machine), []).append(span)
-    shortest_s = max(_SHORTEST_S, total_ns / 1e9 * _SEEN)
-    found = []
-    for spans in by_lane.values():
-        if sum(span.busy_s for span in spans) >= shortest_s or any(span.kind is SpanKind.COST for span in spans):
-            found += _joined(spans, total_ns)
-    return sorted(found, key=lambda span: span.start_ns)
-
-
-def _joined(spans: Iterable[Span], total_ns: int) -> list[Span]:
-    """Join the pieces of each device; and those of several that take turns, where each would be but a stripe."""
-    found: list[Span] = []
-    for span in _runs(spans, total_ns):
-        last = found[-1] if found else None
-        in_turn = last is not None and (last.name == _IN_TURN or _is_stripe(last, total_ns))
-        if last is not None and in_turn and _is_stripe(span, total_ns) and _follows(last, span, total_ns):
-            found[-1] = replace(last.with_next(span), name=_IN_TURN)
-        else:
-            found.append(span)
-    return found
-
-
-def _runs(spans: Iterable[Span], total_ns: int) -> list[Span]:
-    found: list[Span] = []
-    for span in spans:
-        if found and found[-1].name == span.name and _follows(found[-1], span, total_ns):
-            found[-1] = found[-1].with_next(span)
-        else:
-            found.append(span)
-    return found
-
-
-def _is_stripe(span: Span, total_ns: int) -> bool:
-    return span.end_ns - span.start_ns < total_ns * _STRIPE
-
-
-def _follows(last: Span, span: Span, total_ns: int) -> bool:
-    """Say whether both are pieces of a state, and what lies between them could not be seen."""
-    return bool(span.size) and last.kind == span.kind and span.start_ns - last.end_ns <= total_ns * _PAUSE
 
 
 def _panel(name: str, mode: ModeResult) -> Panel:
