@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from vfio_migration.recorded.parts import part_lane
+from vfio_migration.recorded.parts import holds_cost, part_lane
 from vfio_migration.recorded.timeline import Span, SpanKind, Timeline
 
 _ORDER = ("source", "destination")
@@ -22,11 +22,11 @@ def chrome_trace(timelines: Mapping[str, Timeline]) -> dict[str, Any]:
     processes: dict[tuple[str, str], int] = {}
     threads: dict[tuple[int, str], int] = {}
     for title, timeline in timelines.items():
-        devices = {span.name for span in timeline.spans if span.kind is SpanKind.SAVE}
+        written = _written_by_threads(timeline)
         zero_ns = timeline.start_ns or (timeline.spans[0].start_ns if timeline.spans else 0)
         for span in sorted(timeline.spans, key=lambda span: (_place(span), span.start_ns, -span.end_ns)):
             process = processes.setdefault((title, span.machine), len(processes) + 1)
-            thread = threads.setdefault((process, _thread(span, devices)), len(threads) + 1)
+            thread = threads.setdefault((process, _thread(span, written)), len(threads) + 1)
             events.append(_event(span, process, thread, zero_ns))
     names = [
         _metadata("process_name", process, 0, name=f"{title}: {machine}" if title else machine)
@@ -41,10 +41,17 @@ def _place(span: Span) -> int:
     return _ORDER.index(span.side) if span.side in _ORDER else len(_ORDER)
 
 
-def _thread(span: Span, devices: Collection[str]) -> str:
-    """Name the lane of a span; a device's section stays in the thread that writes it, as what is done in it does."""
+def _written_by_threads(timeline: Timeline) -> set[str]:
+    """Name the sections that stay in the thread that wrote them: of devices, whose parts have lanes, and of costs."""
+    devices = {span.name for span in timeline.spans if span.kind is SpanKind.SAVE}
+    costs = [span for span in timeline.spans if span.kind is SpanKind.COST]
+    sections = (span for span in timeline.spans if span.kind is SpanKind.SECTION)
+    return devices | {span.name for span in sections if holds_cost(span, costs)}
+
+
+def _thread(span: Span, written: Collection[str]) -> str:
     lane = part_lane(span)
-    if lane is None or (span.kind is SpanKind.SECTION and span.name in devices):
+    if lane is None or (span.kind is SpanKind.SECTION and span.name in written):
         return span.thread
     return f"{lane.group} {lane.name}"
 

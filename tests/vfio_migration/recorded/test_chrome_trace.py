@@ -92,7 +92,6 @@ def test_what_is_sent_and_loaded_has_lanes_of_its_own() -> None:
         "phases source",
         "sending RAM",
         "sending device states",
-        "sending other state",
     ]
     assert found["phases destination"] == ["load_state", "activate_block"]
     # Ten iterations of pre-copy at most and the switchover's, two sections each: memory is there before the stop, too.
