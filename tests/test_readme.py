@@ -77,12 +77,26 @@ def test_the_guest_that_writes_too_much_is_helped_by_what_the_page_sets() -> Non
         assert not predict(override(guest, settings)).never
 
 
-def test_the_picture_is_what_the_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
-    match = re.search(r"<!-- output of: (.*?) -->\n```text\n(.*?)```", REFERENCE, re.DOTALL)
-    assert match is not None
+PICTURES = [
+    (name, *match)
+    for name, text in DOCUMENTS.items()
+    for match in re.findall(r"<!-- (output|first lines) of: (.*?) -->\n```text\n(.*?)```", text, re.DOTALL)
+]
+
+
+@pytest.mark.parametrize(("document", "how_much", "command", "shown"), PICTURES, ids=[name for name, *_ in PICTURES])
+def test_the_picture_is_what_the_command_prints(
+    document: str, how_much: str, command: str, shown: str, real_logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    printed = [line.rstrip() for line in invoke(match[1]).splitlines()]
-    assert printed == match[2].splitlines()
+    printed = [line.rstrip() for line in invoke(command).splitlines()]
+    lines = shown.splitlines()
+    assert len(lines) > 10
+    assert (printed if how_much == "output" else printed[: len(lines)]) == lines
+
+
+def test_the_reference_and_the_blackout_have_pictures() -> None:
+    assert {"reference.md", "blackout.md"} <= {name for name, *_ in PICTURES}
 
 
 def test_ci_runs_the_two_commands_of_the_readme_word_for_word() -> None:

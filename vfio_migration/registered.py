@@ -336,7 +336,7 @@ class VFIOMigration:
             return None
         self._transfer.data_size += len(data)
         size = data.stands_for if isinstance(data, StateBytes) else len(data)
-        stream.carry(size)
+        self._traced_piece("vfio_save_block", lambda: stream.carry(size), data_size=size)
         self._transfer.carried += size
         head = _WORD.pack(_DATA)
         if isinstance(data, Counted):
@@ -403,7 +403,12 @@ class VFIOMigration:
         if stands_for is not None:
             data = Counted(data, stands_for)
         try:
-            self._setter.write(data)
+            self._traced_piece(
+                "vfio_load_state_device_data",
+                lambda: self._setter.write(data),
+                size=size if stands_for is None else stands_for,
+                ret=0,
+            )
         except OSError as error:
             raise self._stream_error(stream, f"the device refused the data: {error}") from error
 
@@ -436,8 +441,24 @@ class VFIOMigration:
         load_config: Callable[[], None] | None = getattr(self.vfio_device.backend, "load_config", None)
         if load_config is not None:
             with self.machine.big_lock, self._failing("loading the configuration"):
+                self.machine.emit("vfio_load_device_config_state_start", name=self.id)
                 load_config()
+                self.machine.emit("vfio_load_device_config_state_end", name=self.id)
         self._state_complete = True
+
+    def _traced_piece(self, event: str, do: Callable[[], object], **fields: int) -> None:
+        """
+        Send or load a piece of the state, and tell of it when that is over, as QEMU does; with when it began.
+
+        Not of one that took no time: where there is no link, and loading is free, a trace would be full of them.
+        """
+        if not self.machine.traced:
+            do()
+            return
+        began_ns = self.machine.clock.now()
+        do()
+        if self.machine.clock.now() != began_ns:
+            self.machine.emit(event, name=self.id, **fields, began_ns=began_ns)
 
     @contextmanager
     def _failing(self, what: str) -> Iterator[None]:

@@ -23,7 +23,8 @@ def signed_ms(seconds: float) -> str:
     """Write a difference in milliseconds, with its sign; no unit, for tables. `-`: one of the two is never reached."""
     if not math.isfinite(seconds):
         return "-"
-    return f"{seconds * 1000:+,.1f}" if seconds else "0.0"
+    text = f"{seconds * 1000:+,.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
 
 
 def percent(share: float) -> str:

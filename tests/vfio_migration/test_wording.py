@@ -17,6 +17,7 @@ def test_times_are_milliseconds_with_one_decimal() -> None:
         "1.234 ms",
     ]
     assert [signed_ms(0.02), signed_ms(-0.02), signed_ms(0.0)] == ["+20.0", "-20.0", "0.0"]
+    assert [signed_ms(1e-17), signed_ms(-0.00004)] == ["0.0", "0.0"]  # a sign would promise a difference
     assert percent(0.1234) == "12.3 %"
 
 

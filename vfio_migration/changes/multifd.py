@@ -18,6 +18,7 @@ from vmstate import Machine
 
 # QEMU's names of the functions that run in these threads.
 SAVE, LOAD = "vfio_save_complete_precopy_thread", "vfio_load_bufs_thread"
+LOAD_PACKET = "vfio_load_state_device_buffer_load"
 _TOTAL = struct.Struct(">Q")
 Failing = Callable[[str], AbstractContextManager[None]]
 Send = Callable[[Sequence[Packet]], None]
@@ -127,19 +128,25 @@ class MultifdThreads:
         self._machine.emit(f"{LOAD}_start", name=self._device)
         while (packet := packets.take()).kind is not PacketKind.CONFIG:
             transferred.data_size += len(packet.data)
+            self._tell_of(f"{LOAD_PACKET}_start", packet)
             try:
                 self._setter.write(
                     Counted(packet.data, packet.stands_for) if packet.kind is PacketKind.COUNTED else packet.data
                 )
             except OSError as error:
                 raise self._error(packet, f"the device refused the data: {error}") from error
+            self._tell_of(f"{LOAD_PACKET}_end", packet)
         if len(packet.data) != _TOTAL.size or _TOTAL.unpack(packet.data)[0] != transferred.data_size:
             raise self._error(packet, f"{transferred.data_size} bytes of data have arrived, and that is not all")
         packets.close()
-        self._machine.emit("vfio_load_state_device_config_start", name=self._device)
         load_config()
-        self._machine.emit("vfio_load_state_device_config_end", name=self._device)
         self._machine.emit(f"{LOAD}_end", name=self._device)
+
+    def _tell_of(self, event: str, packet: Packet) -> None:
+        if self._machine.traced:
+            self._machine.emit(
+                event, name=self._device, idx=packet.number, bytes=max(packet.stands_for, len(packet.data))
+            )
 
     def _error(self, packet: Packet, what: str) -> StreamError:
         return StreamError(f"device {self._device!r}, packet {packet.number}: {what}")

@@ -4,28 +4,39 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
+from vfio_migration.drawing.pieces import SHORTEST_S, seen
 from vfio_migration.drawing.vocabulary import MARKS, NOT_REACHED, Mark, mark
-from vfio_migration.recorded import Span, SpanKind, Timeline
+from vfio_migration.recorded import LOADING, Span, SpanKind, Timeline, holds_cost, part_lane
 from vfio_migration.scenarios import MODES, ModeResult, Result
 from vfio_migration.wording import ms, natural, printable, shortened
 
 PLAIN = -1  # the depth of plain priorities: before all others
-_SHORTEST_S = 0.0001  # handlers that take less are not worth a mark
+_BESIDE = 1 << 40  # of lanes that belong to no depth: after all others
 _MOST_TICKS = 8
 
 
 @dataclass(frozen=True)
 class Lane:
-    """What one device does, or (`name` empty) the ordinary handlers of one depth; depth PLAIN: a plain priority."""
+    """
+    What one device does, or (`name` empty) the ordinary handlers of one depth; depth PLAIN: a plain priority.
+
+    Or, with a `group`, what is sent in one way, loaded to one device, or a fixed cost of one side.
+    """
 
     depth: int
     name: str
     spans: tuple[Span, ...]
+    group: str = ""
 
     @property
     def depth_label(self) -> str:
-        """The depth in words."""
-        return "plain" if self.depth == PLAIN else f"depth {self.depth}"
+        """The depth in words, or the group."""
+        return self.group or ("plain" if self.depth == PLAIN else f"depth {self.depth}")
+
+    @property
+    def of_device(self) -> bool:
+        """Whether it is one of many that stand for devices, so that not each of them needs a name beside it."""
+        return bool(self.name) and self.group in ("", LOADING)
 
     @property
     def label(self) -> str:
@@ -51,8 +62,8 @@ class Panel:
 
     @property
     def depths(self) -> tuple[tuple[Lane, ...], ...]:
-        """The lanes, those of a depth together."""
-        return tuple(tuple(group) for _, group in groupby(self.lanes, key=lambda lane: lane.depth))
+        """The lanes, those of a depth or a group together."""
+        return tuple(tuple(group) for _, group in groupby(self.lanes, key=lambda lane: lane.depth_label))
 
     def begins_s(self, span: Span) -> float:
         """Give how long after the switchover's beginning a span began, in seconds."""
@@ -60,30 +71,50 @@ class Panel:
 
 
 def drawn(timeline: Timeline) -> list[Span]:
-    """Give the spans worth drawing: the handlers of a VFIO device show as the arcs that run in them."""
+    """
+    Give the spans worth drawing: the handlers of a VFIO device show as the arcs that run in them.
+
+    So do those in which nothing but a phase's fixed cost passes. Of what is sent and loaded in pieces, those between
+    which no pause could be seen are one.
+    """
     spans = timeline.switchover()
+    beside = seen(timeline)
     devices = {span.name for span in spans if span.kind is SpanKind.ARC}
-    return [
+    costs = [span for span in beside if span.kind is SpanKind.COST]
+    work = [
         span
         for span in spans
         if (span.kind in (SpanKind.ARC, SpanKind.SAVE) and span.seconds > 0)
-        or (span.kind is SpanKind.HANDLER and span.name not in devices and span.seconds >= _SHORTEST_S)
+        or (
+            span.kind is SpanKind.HANDLER
+            and span.name not in devices
+            and span.seconds >= SHORTEST_S
+            and not holds_cost(span, costs)
+        )
     ]
+    return [*work, *beside]
 
 
 def lanes(spans: Iterable[Span]) -> list[Lane]:
-    """Sort spans into lanes: by depth, plain priorities first, then by name, vf2 before vf10."""
+    """
+    Sort spans into lanes: by depth, plain priorities first, then by name, vf2 before vf10.
+
+    After them come those of what is sent, what is loaded, and the fixed costs.
+    """
     spans = list(spans)
     depths = {span.name: span.depth for span in spans if span.kind is SpanKind.ARC}
-    found: dict[tuple[int, bool, str], list[Span]] = {}
+    found: dict[tuple[int, tuple[int, int], str, str], list[Span]] = {}
     for span in spans:
-        if span.kind is SpanKind.HANDLER:
-            key = (PLAIN if span.depth is None else span.depth, False, "")
+        part = part_lane(span)
+        if part is not None:
+            key = (_BESIDE, part.order, part.name, part.group)
+        elif span.kind is SpanKind.HANDLER:
+            key = (PLAIN if span.depth is None else span.depth, (0, 0), "", "")
         else:
-            key = (depths.get(span.name) or 0, True, span.name)
+            key = (depths.get(span.name) or 0, (1, 0), span.name, "")
         found.setdefault(key, []).append(span)
     in_order = sorted(found.items(), key=lambda each: (each[0][:2], natural(each[0][2])))
-    return [Lane(depth, name, tuple(lane)) for (depth, _, name), lane in in_order]
+    return [Lane(depth, name, tuple(lane), group) for (depth, _, name, group), lane in in_order]
 
 
 def panels(result: Result) -> tuple[Panel, ...]:

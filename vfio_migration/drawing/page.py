@@ -16,6 +16,7 @@ from vfio_migration.drawing.vocabulary import (
     BoundLine,
     bound_lines,
     mark,
+    what_happens,
 )
 from vfio_migration.recorded import Link, Span, SpanKind, condensed, critical_path
 from vfio_migration.scenarios import PARTS, Result
@@ -122,9 +123,9 @@ def _panel(panel: Panel, end_s: float, every: int) -> str:
             depth = (
                 f'<span class="depth-name" aria-hidden="true">{group[0].depth_label}</span>' if lane is group[0] else ""
             )
-            named = not lane.name or devices % every == 0
+            named = not lane.of_device or devices % every == 0
             rows.append(_lane(panel, lane, end_s, notes, depth + (_name(lane) if named else "")))
-            devices += bool(lane.name)
+            devices += lane.of_device
         rows.append("</div>")
     return "\n".join([*rows, "</div>"])
 
@@ -140,7 +141,7 @@ def _lane(panel: Panel, lane: Lane, end_s: float, notes: "_Notes", label: str) -
             f' data-details="{escape(chr(10).join((first, *rest)))}"></div>'
         )
     inner = "".join(bars)
-    kind = "lane" if lane.name else "lane handlers"
+    kind = "lane" if lane.of_device else "lane named"
     who = escape(f"{lane.label}, {lane.depth_label}")
     return f'<div class="{kind}" role="row" aria-label="{who}">{label}<div class="track">{inner}</div></div>'
 
@@ -165,18 +166,18 @@ class _Notes:
         """Give the lines of a span's details: whose, what, how long, from when, its share, what it is part of."""
         begins_s = self._panel.begins_s(span)
         share = (span.end_ns - span.start_ns) / self._panel.total_ns
-        what = span.detail
-        if span.kind is SpanKind.HANDLER:
-            what = f"handler, {span.detail} pass"
-        elif span.kind is SpanKind.SAVE:
-            what = MARKS["save"].meaning
         side = f"{span.side}: " if span.side else ""
+        name = lane.name if span.kind is SpanKind.SECTION else span.name
         lines = [
-            f"{printable(span.name) or 'unnamed'}, {lane.depth_label}",
-            f"{side}{what}",
+            f"{printable(name) or 'unnamed'}, {lane.depth_label}",
+            f"{side}{what_happens(span)}",
             f"{ms(span.seconds)}, from {ms(begins_s)}",
             f"{percent(share)} of the switchover",
         ]
+        if span.size:
+            lines.append(f"{span.size:,} bytes")
+        if 0 <= span.busy_s < span.seconds:
+            lines.append(f"in pieces: {ms(span.busy_s)} without the pauses between them")
         around = self._around.get(span.name, ()) if span.kind is SpanKind.ARC else ()
         change = next((each for each in around if each.kind is SpanKind.CHANGE and each.holds(span)), None)
         if change is not None:

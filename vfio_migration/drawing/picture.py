@@ -26,6 +26,7 @@ _DEPTH_WIDTH = 0.6
 _ROW = 0.19  # of text
 _GAP = 0.07  # between depths
 _HEADING = 0.32
+_LEGEND_ROW = 0.24
 # So many lanes of one mode at most, then so high each, and how many share a name.
 _HEIGHTS = ((24, 0.19, 1), (48, 0.14, 1))
 _THINNEST = (0.075, 2)
@@ -112,7 +113,8 @@ def _figure(result: Result) -> "Figure":
     top = _MARGIN + 0.3
     below = top + 0.15 + len(lines) * _ROW
     bottom = below + sum(heights)
-    sheet = _Sheet(bottom + 0.75, _MARGIN + _DEPTH_WIDTH + names + 0.15, end_s)
+    legend = _legend_rows(marks_of(span for panel in shown for lane in panel.lanes for span in lane.spans))
+    sheet = _Sheet(bottom + 0.75 + (len(legend) - 1) * _LEGEND_ROW, _MARGIN + _DEPTH_WIDTH + names + 0.15, end_s)
     sheet.text(_MARGIN, _MARGIN + 0.1, headline(result), _TITLE, weight="bold")
     _draw_axis(sheet, below, bottom)
     for row, line in enumerate(lines):
@@ -121,12 +123,13 @@ def _figure(result: Result) -> "Figure":
     for panel, height in zip(shown, heights, strict=True):
         _draw_panel(sheet, panel, y, lane_height, int(every))
         y += height
-    _draw_legend(sheet, marks_of(span for panel in shown for lane in panel.lanes for span in lane.spans), bottom + 0.5)
+    for row, marks in enumerate(legend):
+        _draw_legend(sheet, marks, bottom + 0.5 + row * _LEGEND_ROW)
     return sheet.figure
 
 
 def _height(group: Iterable[Lane], lane_height: float) -> float:
-    lanes = sum(lane_height if lane.name else max(lane_height, _NAME_HEIGHT) for lane in group)
+    lanes = sum(lane_height if lane.of_device else max(lane_height, _NAME_HEIGHT) for lane in group)
     return max(lanes, _NAME_HEIGHT) + _GAP
 
 
@@ -170,14 +173,14 @@ def _draw_panel(sheet: _Sheet, panel: Panel, y: float, lane_height: float, every
     for group in panel.depths:
         sheet.axes.plot([_MARGIN, sheet.right], [y, y], color=_RULE, linewidth=0.6, zorder=0)
         lane_y = y + _GAP / 2
-        first_height = lane_height if group[0].name else max(lane_height, _NAME_HEIGHT)
+        first_height = lane_height if group[0].of_device else max(lane_height, _NAME_HEIGHT)
         sheet.text(_MARGIN, lane_y + first_height / 2, group[0].depth_label, color=_MUTED)
         devices = 0
         for lane in group:
-            height = lane_height if lane.name else max(lane_height, _NAME_HEIGHT)
-            if not lane.name or devices % every == 0:
+            height = lane_height if lane.of_device else max(lane_height, _NAME_HEIGHT)
+            if not lane.of_device or devices % every == 0:
                 sheet.text(_MARGIN + _DEPTH_WIDTH, lane_y + height / 2, lane.label)
-            devices += bool(lane.name)
+            devices += lane.of_device
             for span in lane.spans:
                 x = sheet.x(panel.begins_s(span))
                 width = max(0.01, sheet.x(panel.begins_s(span) + span.seconds) - x)
@@ -199,9 +202,27 @@ def _draw_bars(sheet: _Sheet, drawn: Mark, places: Iterable[tuple[float, float, 
         sheet.axes.add_patch(bar)
 
 
+def _legend_rows(marks: Iterable[Mark]) -> list[list[Mark]]:
+    """Have as many rows as the width asks for, one at least."""
+    rows: list[list[Mark]] = [[]]
+    taken = _MARGIN
+    for each in marks:
+        width = _entry_width(each)
+        if rows[-1] and taken + width > _WIDTH:
+            rows.append([])
+            taken = _MARGIN
+        rows[-1].append(each)
+        taken += width
+    return rows
+
+
+def _entry_width(each: Mark) -> float:
+    return 0.37 + _width(each.meaning) + 0.25
+
+
 def _draw_legend(sheet: _Sheet, marks: Iterable[Mark], y: float) -> None:
     x = _MARGIN
     for each in marks:
         _draw_bars(sheet, each, [(x, y - 0.06, 0.3, 0.12)])
         sheet.text(x + 0.37, y, each.meaning)
-        x += 0.37 + _width(each.meaning) + 0.25
+        x += _entry_width(each)

@@ -1,5 +1,6 @@
 """What a person sees: tables and timelines for a terminal, a pipe or a file."""
 
+import math
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -9,11 +10,12 @@ from rich.text import Text
 from vfio_migration.drawing.lanes import Lane, drawn, lanes, marks_of
 from vfio_migration.drawing.vocabulary import NOT_REACHED, WAITS, Mark, bound_lines, mark, part_label
 from vfio_migration.plan import Bounds
-from vfio_migration.recorded import MOST, Span, Timeline, condensed, critical_path
+from vfio_migration.recorded import MOST, Span, SpanKind, Timeline, condensed, critical_path
 from vfio_migration.scenarios import PARTS, Result
 from vfio_migration.wording import ms, percent
 
 _MIN_WIDTH = 20
+_FACTS_WIDTH = 58  # of labels, figures and the words of a remark
 
 
 def print_result(console: Console, result: Result, *, show_all: bool = False) -> None:
@@ -23,15 +25,16 @@ def print_result(console: Console, result: Result, *, show_all: bool = False) ->
         print_timeline(console, f"{result.scenario}, {name}", run.timeline, run.report.switchover_s)
         print_critical_path(console, f"{result.scenario}, {name}", run.timeline, show_all=show_all)
     console.print(_table(console, result))
-    console.print(_verdict(result))
+    console.print(_verdict(console, result))
     for name, mode in result.modes.items():
         for failure in mode.failures:
             console.print(plain(console, f"{name}, {failure}", style="red"))
+    print_notes(console, result.notes)
 
 
 def print_timeline(console: Console, title: str, timeline: Timeline, seconds: float | None = None) -> None:
     """
-    Draw the switchover: a lane for each device, and one for the ordinary handlers of each depth.
+    Draw the switchover: a lane for each device, one for the ordinary handlers of each depth, and those of the parts.
 
     `seconds` is what it took as measured, if that is known; else it is taken from the timeline.
     """
@@ -51,8 +54,8 @@ def print_timeline(console: Console, title: str, timeline: Timeline, seconds: fl
         line.append_text(_bar(console, lane, timeline.start_ns, total_ns, width))
         line.append(frame)
         console.print(line, no_wrap=True, overflow="crop", crop=True)
-    axis = f"0{took:>{width - 1}}"
-    console.print(Text(f"{'':<{label_width}}  {axis}", style="dim"))
+    axis = f"0{took:>{min(width, console.width - label_width - 2) - 1}}"
+    console.print(Text(f"{'':<{label_width}}  {axis}", style="dim"), no_wrap=True, overflow="crop", crop=True)
     _print_legend(console, marks_of(spans))
     console.print()
 
@@ -92,12 +95,12 @@ def _label(lane: Lane) -> str:
 
 
 def _bar(console: Console, lane: Iterable[Span], start_ns: int, total_ns: int, width: int) -> Text:
-    """Draw a lane; where two spans share a cell, the longer one shows."""
-    cells: list[tuple[int, Mark | None]] = [(0, None)] * width
+    """Draw a lane; where two spans share a cell, the longer one shows, but a configuration before its load thread."""
+    cells: list[tuple[float, Mark | None]] = [(0, None)] * width
     for span in lane:
         first = (span.start_ns - start_ns) * width // total_ns
         last = max(first + 1, (span.end_ns - start_ns) * width // total_ns)
-        length = span.end_ns - span.start_ns
+        length = math.inf if span.kind is SpanKind.CONFIG else span.end_ns - span.start_ns
         for cell in range(min(first, width - 1), min(last, width)):
             if length >= cells[cell][0]:
                 cells[cell] = length, mark(span)
@@ -122,8 +125,8 @@ def _table(console: Console, result: Result) -> Table:
     return table
 
 
-def _verdict(result: Result) -> Table:
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+def _verdict(console: Console, result: Result) -> Table:
+    table = facts(console)
     add_bounds(table, result.bounds, "bound, ")
     if result.speedup is not None:
         table.add_row("speed-up", f"{result.speedup:.2f} x", "serial over parallel")
@@ -134,6 +137,21 @@ def _verdict(result: Result) -> Table:
 
 def _runs(result: Result) -> int:
     return max((len(mode.runs) for mode in result.modes.values()), default=0)
+
+
+def print_notes(console: Console, notes: Iterable[str]) -> None:
+    """Print what there is to say beside the figures."""
+    for note in notes:
+        console.print(plain(console, f"note: {note}", style="yellow"))
+
+
+def facts(console: Console) -> Table:
+    """Make a table of what something is, its figure and a remark; where it is narrow, the remark is folded first."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for _ in range(2):
+        table.add_column(no_wrap=console.width >= _FACTS_WIDTH, overflow="fold")
+    table.add_column(overflow="fold")
+    return table
 
 
 def add_bounds(table: Table, bounds: Bounds, before: str = "") -> None:

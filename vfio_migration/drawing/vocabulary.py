@@ -52,6 +52,20 @@ MARKS = {
             "\\\\\\",
         ),
         Mark("handler", "ordinary handlers", "■", "o", "green", ("#00785a", "#00785a"), ("#1fb58f", "#1fb58f")),
+        Mark("send", "sent", "▄", "~", "red", ("#b3400a", "#ec7a45"), ("#f08a54", "#b4551f"), "---"),
+        Mark(
+            "write", "state loaded", "▚", "+", "bright_magenta", ("#5b4bb0", "#a79be0"), ("#b3a8f0", "#6f61bd"), "xxx"
+        ),
+        Mark("config", "configuration loaded", "▌", "*", "bright_blue", ("#3a2c86", "#3a2c86"), ("#8f82ea", "#8f82ea")),
+        Mark(
+            "cost",
+            "fixed costs of the phases",
+            "▬",
+            "=",
+            "bright_black",
+            ("#5d6670", "#b4bbc3"),
+            ("#9aa4af", "#5d6670"),
+        ),
     )
 }
 # Of all else: text, what is less important, lines.
@@ -93,14 +107,38 @@ def bound_lines(bounds: Bounds) -> tuple[BoundLine, ...]:
     return tuple(BoundLine(key, meaning, getattr(bounds, key)) for key, meaning in BOUND_LABELS.items())
 
 
+_MARK_OF_KIND = {
+    SpanKind.SAVE: "save",
+    SpanKind.HANDLER: "handler",
+    SpanKind.SECTION: "send",
+    SpanKind.SEND: "send",
+    SpanKind.LOADER: "write",
+    SpanKind.LOAD: "write",
+    SpanKind.CONFIG: "config",
+    SpanKind.COST: "cost",
+}
+
+
 def mark(span: Span) -> Mark:
     """Give the mark of a span that is drawn."""
-    if span.kind is SpanKind.SAVE:
-        return MARKS["save"]
-    if span.kind is SpanKind.HANDLER:
-        return MARKS["handler"]
+    if span.kind in _MARK_OF_KIND:
+        return MARKS[_MARK_OF_KIND[span.kind]]
     current, target = arc_parts(span.detail)
     return MARKS["p2p" if target.endswith("_P2P") else "load" if current == "RESUMING" else "change"]
+
+
+def what_happens(span: Span) -> str:
+    """Say what goes on in a span that is drawn, without whose it is."""
+    match span.kind:
+        case SpanKind.ARC:
+            return span.detail
+        case SpanKind.HANDLER:
+            return f"handler, {span.detail} pass"
+        case SpanKind.SEND:
+            return f"state sent over {span.detail or 'the main channel'}"
+        case SpanKind.COST:
+            return "fixed cost of a phase"
+    return mark(span).meaning
 
 
 def part_label(part: str) -> str:

@@ -40,7 +40,7 @@ from vfio_migration.plan import (
     plan_migration,
     plan_switchover,
 )
-from vfio_migration.scenarios import Scenario
+from vfio_migration.scenarios import Scenario, without_link
 from vfio_migration.wording import arc_name, in_order, listed
 from vmstate import NS_PER_SECOND, PassKind
 
@@ -282,7 +282,7 @@ def _notes(scenario: Scenario) -> tuple[str, ...]:
     missing = (
         f"no latency is given for {arcs} of {listed(in_order(names))}: 0 stands for it" for arcs, names in alike.items()
     )
-    return (*scenario.notes, *missing, *_not_planned(scenario))
+    return (*scenario.notes, *without_link(scenario), *missing, *_not_planned(scenario))
 
 
 def _not_planned(scenario: Scenario) -> Iterator[str]:

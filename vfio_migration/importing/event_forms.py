@@ -208,12 +208,19 @@ FORMS: dict[str, Form] = {
     "virtio_rng_vm_state_change": _anything,
 }
 MARKS = frozenset(name for name in FORMS if name.startswith("virtio_"))
+_LOADING = ("bufs_thread", "device_config_state", "state_device_buffer_load")
 # Known, with nothing in them that an import has a use for.
 PASSED_OVER = frozenset(
     {
         *(f"vfio_{what}_{end}" for what in ("arc", "change", "join") for end in ("begin", "end")),
+        *(f"migration_phase_{end}" for end in ("begin", "end")),
+        *(f"multifd_send_{end}" for end in ("begin", "end")),
+        *(f"savevm_section_{end}" for end in ("start", "end")),
+        *(f"vfio_load_{what}_{end}" for what in _LOADING for end in ("start", "end")),
         "migration_thread_low_pending",
+        "vfio_load_state_device_data",
         "vfio_migration_state_notifier",
+        "vfio_save_block",
         "vfio_vmstate_thread",
     }
 )

@@ -1,5 +1,7 @@
 """When the switchover begins: the estimate, the exact query and the threshold (QEMU's `migration_iteration_run`)."""
 
+import math
+
 from vfio_migration.live.parameters import MigrationParameters
 from vfio_migration.live.wire import Wire
 from vmstate import NS_PER_SECOND, Clock
@@ -28,7 +30,9 @@ class Decision:
         if not self._wire.limited:
             return 0.0
         bandwidth = parameters.switchover_bandwidth or self.measured
-        return 0.0 if bandwidth is None else parameters.downtime_limit_s * bandwidth
+        if bandwidth is None or not parameters.downtime_limit_s:
+            return 0.0
+        return parameters.downtime_limit_s * bandwidth
 
     def budget(self) -> int | None:
         """Give how many bytes an iteration may send; None: all that is pending when it begins."""
@@ -43,6 +47,6 @@ class Decision:
             now = self._clock.now()
         if now - self._begin_ns >= WINDOW_NS:
             carried, busy = (a - b for a, b in zip(self._wire.carried, self._begin_carried, strict=True))
-            if busy > 0:
-                self.measured = carried * NS_PER_SECOND / busy
+            if carried > 0:  # in no time, over a link that is faster than a nanosecond can tell
+                self.measured = carried * NS_PER_SECOND / busy if busy > 0 else math.inf
             self._begin_ns, self._begin_carried = now, self._wire.carried

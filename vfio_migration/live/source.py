@@ -10,6 +10,7 @@ from vfio_migration.live.control import Control
 from vfio_migration.live.decision import Decision
 from vfio_migration.live.going_back import go_back, tell_all
 from vfio_migration.live.parameters import Link
+from vfio_migration.live.sections import write_section
 from vfio_migration.live.status import MigrationStatus
 from vfio_migration.live.stream import NotedState, StreamWriter
 from vfio_migration.live.switchover import Switchover
@@ -208,7 +209,7 @@ class Source:
                 self._writer.section(index, migratable, migratable.save_iterate)
             while sent < pending and self._writer.budget != 0:
                 self._control.check()
-                some = self._writer.section(index, migratable, migratable.save_iterate)
+                some = write_section(self._machine, self._writer, index, migratable, migratable.save_iterate)
                 if not some:
                     break
                 sent += some

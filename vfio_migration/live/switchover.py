@@ -4,6 +4,7 @@ from vfio_migration.errors import MigrationFailedError
 from vfio_migration.live.channel_pool import ChannelPool
 from vfio_migration.live.control import Control
 from vfio_migration.live.save_threads import SaveThreads
+from vfio_migration.live.sections import write_section
 from vfio_migration.live.status import MigrationStatus
 from vfio_migration.live.stream import NotedState, StreamWriter
 from vmstate import Machine, RunState
@@ -94,10 +95,10 @@ class Switchover:
         with SaveThreads(self._machine, self._writer, self._pool, self._control):
             for index, migratable in enumerate(migratables):
                 self._control.check()
-                self._writer.section(index, migratable, migratable.save_complete)
+                write_section(self._machine, self._writer, index, migratable, migratable.save_complete)
         self._checkpoint("src-iterable-saved")
         for index, migratable in enumerate(migratables):
-            self._writer.section(index, migratable, migratable.save_state)
+            write_section(self._machine, self._writer, index, migratable, migratable.save_state)
         self._checkpoint("src-non-iterable-saved")
         if self.noted is not None:
             self._writer.run_state(self.noted)

@@ -6,6 +6,7 @@ was reached, it is asked for exactly; if that fits too, the switchover begins, i
 so happens. A guest that dirties faster than the link sends never gets there.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -221,7 +222,7 @@ class _Precopy:
         bandwidth = parameters.switchover_bandwidth
         if bandwidth is None:
             bandwidth = self.measured or 0.0
-        return parameters.downtime_limit_s * bandwidth
+        return parameters.downtime_limit_s * bandwidth if parameters.downtime_limit_s else 0.0
 
     def _budget(self) -> int:
         return max(1, int((self.pipeline.bandwidth or 0.0) * _ITERATION_S))
@@ -229,7 +230,8 @@ class _Precopy:
     def _skip_alike(self) -> None:
         """Send at once what many iterations would, in which nothing but memory is sent and nothing is decided."""
         budget = self._budget()
-        count = int((self.known - self._threshold()) // budget) - _NEAR
+        left = max(0.0, self.known - self._threshold())
+        count = int(left // budget) - _NEAR
         if count > _NEAR and self.measured is not None:
             before = self.pipeline.busy
             self.pipeline.send(count * budget)
@@ -256,8 +258,8 @@ class _Precopy:
             end = window.start + _WINDOW_NS
             pipeline.now = end if end >= pipeline.now else pipeline.now + _WINDOW_NS
         if pipeline.now - window.start >= _WINDOW_NS:
-            if window.busy > 0:
-                self.measured = window.carried * NS_PER_SECOND / window.busy
+            if window.carried > 0:
+                self.measured = window.carried * NS_PER_SECOND / window.busy if window.busy > 0 else math.inf
             self._window = _Window(pipeline.now)
         self.iterations += 1
         return pipeline.carried - carried

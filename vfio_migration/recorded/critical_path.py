@@ -1,13 +1,16 @@
 """The critical path: the chain of spans that makes a switchover as long as it is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from vfio_migration.recorded.parts import holds_cost, part_lane, parts
 from vfio_migration.recorded.span_index import Beside, Holders, LastEnded
 from vfio_migration.recorded.timeline import Span, SpanKind, Timeline
 from vfio_migration.wording import listed, ms, percent
 
 # A device is as slow as another if its span is at least so much of the other's.
 _ALIKE = 0.95
+# What is loaded so soon after something else, by the shorter one's length, has waited for that, and not to arrive.
+_PAUSE = 0.05
 MOST = 6  # links that are shown, unless all are asked for
 
 
@@ -41,11 +44,12 @@ def critical_path(timeline: Timeline) -> tuple[Link, ...]:
     Give the links in order of time; together they are as long as the switchover. Empty if that was not reached.
 
     It is followed from the end: what was waited for last, then what that had to wait for. Within one device's change
-    an arc waits for the one before; a change, a handler and a transfer wait for whatever ended last before them.
+    an arc waits for the one before; a change, a handler and a transfer wait for whatever ended last before them. What
+    is loaded waits for what was loaded before it, or else to be sent.
     """
     if timeline.start_ns is None or timeline.end_ns is None:
         return ()
-    chain = _Chain(timeline.switchover())
+    chain = _Chain(timeline)
     total_ns = max(1, timeline.end_ns - timeline.start_ns)
     links: list[Link] = []
     moment_ns = timeline.end_ns
@@ -85,7 +89,8 @@ def _sort_of(span: Span) -> object:
     """Give what spans have in common that are worth one line."""
     if span.kind is SpanKind.ARC:
         return span.kind, span.detail, span.depth, span.side
-    return (span.kind,) if span.kind is SpanKind.SAVE else (span.kind, span.name, span.detail, span.side)
+    alike = span.kind in (SpanKind.SAVE, SpanKind.LOADER, SpanKind.LOAD, SpanKind.CONFIG)
+    return (span.kind,) if alike else (span.kind, span.name, span.detail, span.side)
 
 
 def _joined(group: list[Link]) -> Link:
@@ -98,12 +103,18 @@ def _joined(group: list[Link]) -> Link:
     return Link(first.span, seconds, share, also, tuple(names))
 
 
+_LOADS = (SpanKind.LOADER, SpanKind.LOAD, SpanKind.CONFIG)
+
+
 class _Chain:
     """What the path is followed through: all that is done in a switchover, found without looking at all of it."""
 
-    def __init__(self, spans: tuple[Span, ...]) -> None:
-        work = _work(spans)
+    def __init__(self, timeline: Timeline) -> None:
+        spans = timeline.switchover()
+        work = _work(spans, parts(timeline))
         self._ended = LastEnded(work)
+        self._ended_but_loads = LastEnded(span for span in work if span.kind not in _LOADS)
+        self._saves = [span for span in work if span.kind is SpanKind.SAVE]
         self._changes = Holders(span for span in spans if span.kind is SpanKind.CHANGE)
         self._in_change: dict[int, list[Span]] = {}
         for span in work:
@@ -121,7 +132,21 @@ class _Chain:
                 return max(earlier, key=lambda span: span.end_ns)
             moment_ns = change.start_ns
         # Of those that end at the same moment, the one that began first was the longest wait.
-        return self._ended.before(moment_ns)
+        found = self._ended.before(moment_ns)
+        if after is None or after.kind not in _LOADS:
+            return found
+        if found is not None:
+            shorter_ns = min(each.end_ns - each.start_ns for each in (found, after))
+            if moment_ns - found.end_ns <= _PAUSE * shorter_ns:
+                return found
+        return self._being_sent(after.name, moment_ns) or self._ended_but_loads.before(moment_ns)
+
+    def _being_sent(self, name: str, moment_ns: int) -> Span | None:
+        """Give a device's transfer up to a moment at which it is still under way."""
+        for span in self._saves:
+            if span.name == name and span.start_ns < moment_ns < span.end_ns:
+                return replace(span, end_ns=moment_ns)
+        return None
 
     def alike(self, span: Span) -> tuple[str, ...]:
         """Give the other devices for which the same arc took as long at the same time."""
@@ -132,14 +157,24 @@ class _Chain:
         return tuple(dict.fromkeys(names))
 
 
-def _work(spans: tuple[Span, ...]) -> list[Span]:
-    """Give the spans in which something is done, none a part of another: arcs, transfers, ordinary handlers."""
+def _work(spans: tuple[Span, ...], beside: list[Span]) -> list[Span]:
+    """
+    Give the spans in which something is done, none a part of another: arcs, transfers, handlers, and what is `beside`.
+
+    That a device's state is sent is a part of its transfer.
+    """
     saves = [span for span in spans if span.kind is SpanKind.SAVE and span.end_ns > span.start_ns]
     in_save = Holders(saves)
     devices = {span.name for span in spans if span.kind is SpanKind.CHANGE}
+    costs = [span for span in beside if span.kind is SpanKind.COST]
     arcs = [span for span in spans if span.kind is SpanKind.ARC and in_save.holding(span) is None]
-    handlers = [span for span in spans if span.kind is SpanKind.HANDLER and span.name not in devices]
-    return [span for span in (*saves, *arcs, *handlers) if span.end_ns > span.start_ns]
+    handlers = [
+        span
+        for span in spans
+        if span.kind is SpanKind.HANDLER and span.name not in devices and not holds_cost(span, costs)
+    ]
+    other = [span for span in beside if span.kind is not SpanKind.SEND]
+    return [span for span in (*saves, *arcs, *handlers, *other) if span.end_ns > span.start_ns]
 
 
 def _add_gap(links: list[Link], length_ns: int, total_ns: int) -> None:
@@ -148,12 +183,21 @@ def _add_gap(links: list[Link], length_ns: int, total_ns: int) -> None:
 
 
 def _described(link: Link, span: Span) -> str:
-    match span.kind:
-        case SpanKind.SAVE:
-            what = "state transferred"
-        case SpanKind.HANDLER:
-            what = f"handler, {span.detail} pass on the {span.side}"
-        case _:
-            what = span.detail
-    who = f"{listed(link.in_turn)} in turn" if len(link.in_turn) > 1 else span.name or "unnamed"
+    what = _WORDS.get(span.kind, span.detail)
+    if span.kind is SpanKind.HANDLER:
+        what = f"handler, {span.detail} pass on the {span.side}"
+    lane = part_lane(span)
+    # Memory is known by another name than its section's.
+    name = lane.name if lane is not None and span.kind is SpanKind.SECTION else span.name
+    who = f"{listed(link.in_turn)} in turn" if len(link.in_turn) > 1 else name or "unnamed"
     return f"{who}{f' (beside {listed(link.also)})' if link.also else ''}: {what}"
+
+
+_WORDS = {
+    SpanKind.SAVE: "state transferred",
+    SpanKind.SECTION: "sent",
+    SpanKind.LOADER: "loaded",
+    SpanKind.LOAD: "state loaded",
+    SpanKind.CONFIG: "configuration loaded",
+    SpanKind.COST: "fixed cost of a phase",
+}

@@ -22,6 +22,8 @@ QEMU_FORMATS = {
     "migration_completion_vm_stop": "ret %(ret)d",
     "migration_thread_low_pending": "%(pending)d",
     "vmstate_downtime_checkpoint": "%(checkpoint)s",
+    "savevm_section_start": "%(id)s, section_id %(section_id)d",
+    "savevm_section_end": "%(id)s, section_id %(section_id)d -> %(ret)d",
     "vfio_migration_set_state": " (%(name)s) new state %(new_state)s, recover state %(recover_state)s",
     "vfio_migration_set_device_state": " (%(name)s) state %(state)s",
     "vfio_migration_state_notifier": " (%(name)s) state %(state)d",
@@ -31,7 +33,17 @@ QEMU_FORMATS = {
     "vfio_save_complete_precopy": " (%(name)s) ret %(ret)d",
     "vfio_save_complete_precopy_thread_start": " (%(name)s) idstr %(idstr)s instance %(instance)d",
     "vfio_save_complete_precopy_thread_end": " (%(name)s) ret %(ret)d",
+    "vfio_save_block": " (%(name)s) data_size %(data_size)d",
+    "vfio_load_state_device_data": " (%(name)s) size %(size)d ret %(ret)d",
+    "vfio_load_device_config_state_start": " (%(name)s)",
+    "vfio_load_device_config_state_end": " (%(name)s)",
+    "vfio_load_bufs_thread_start": " (%(name)s)",
+    "vfio_load_bufs_thread_end": " (%(name)s)",
+    "vfio_load_state_device_buffer_load_start": " (%(name)s) idx %(idx)d",
+    "vfio_load_state_device_buffer_load_end": " (%(name)s) idx %(idx)d",
 }
+# What QEMU's formats ask for and not everybody says; the id of a device's section is the device's, there is one of it.
+_SECTION = {"instance": 0}
 # Events that QEMU does not have, in its style; scripts pass over lines that they do not know.
 OUR_FORMATS = {
     "handler_begin": "(%(handler)s) priority %(priority)d pass %(kind)s",
@@ -61,7 +73,7 @@ def format_event(event: TraceEvent) -> str:
     """Give an event as a line of QEMU's log, without the line's end; raises as `format_timestamp`."""
     template = FORMATS.get(event.name)
     if template is not None:
-        arguments = template % event.fields
+        arguments = template % (_SECTION | {"idstr": event.fields.get("name")} | dict(event.fields))
     else:
         fields = dict(event.fields)
         of = f"({fields.pop('name')}) " if "name" in fields else ""

@@ -13,6 +13,7 @@ from vfio_migration.scenarios.runner import (
     run_once,
     run_scenario,
 )
+from vfio_migration.scenarios.without_link import without_link
 
 __all__ = [
     "MODES",
@@ -29,4 +30,5 @@ __all__ = [
     "refuse_endless",
     "run_once",
     "run_scenario",
+    "without_link",
 ]

@@ -5,9 +5,11 @@ They are applied one after another, each to what those before it left. What they
 checked like what a file says.
 """
 
+import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -27,6 +29,8 @@ DEVICE_KEYS = (
     _DEPTH,
 )
 HANDLER_KEYS = ("stop", "start", "prepare_stop", "prepare_start")
+_PLAIN_KEYS = [key for key in (*DEVICE_KEYS, *HANDLER_KEYS) if not key.startswith(_LATENCY)]
+_NEAR = 0.8  # of 1: so much of `link.bandwith` must be as in `link.bandwidth`
 _SHOWN_NAMES = 20  # of those that a pattern could have matched
 
 
@@ -70,10 +74,24 @@ def parse_override(text: str) -> Override:
     if not found.of_table and not key.startswith(_LATENCY) and key not in (*DEVICE_KEYS, *HANDLER_KEYS):
         tables = "; ".join(f"{table}.{{{', '.join(keys)}}}" for table, keys in TABLE_KEYS.items())
         raise ScenarioError(
-            f"{text!r}: there is no key {key!r}; expected, of a VFIO device: {', '.join(DEVICE_KEYS)}; "
+            f"{text!r}: there is no key {key!r}{_did_you_mean(where)}; "
+            f"expected, of a VFIO device: {', '.join(DEVICE_KEYS)}; "
             f"of an ordinary handler: {', '.join(HANDLER_KEYS)}; or one of {tables}"
         )
     return found
+
+
+def _did_you_mean(where: str) -> str:
+    """Name what is nearest to a key that does not exist: of a table, or with the same pattern of a device."""
+    of_tables = [f"{table}.{key}" for table, keys in TABLE_KEYS.items() for key in keys]
+    near = get_close_matches(where, of_tables, n=1, cutoff=_NEAR)
+    if not near:
+        pattern, _, key = where.rpartition(".")
+        near = [f"{pattern}.{each}" for each in get_close_matches(key, _PLAIN_KEYS, n=1)]
+    if not near and (match := re.fullmatch(r"(.*)\.(\w+)\.([^.]+)", where)) is not None:
+        pattern, word, arc = match.groups()
+        near = [f"{pattern}.{each}{arc}" for each in get_close_matches(f"{word}.", [_LATENCY], n=1)]
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def override(scenario: Scenario, texts: Iterable[str]) -> Scenario:
@@ -126,9 +144,11 @@ def _check_matches(each: Override, names: Sequence[str], what: str) -> None:
     if any(fnmatchcase(name, each.pattern) for name in names):
         return
     known = list(dict.fromkeys(names))
+    near = get_close_matches(each.pattern, known, n=1)
+    meant = f" (did you mean {near[0]!r}?)" if near else ""
     raise ScenarioError(
-        f"{each.text!r}: expected a pattern that {what} matches, as {each.key} belongs to one, got {each.pattern!r}; "
-        f"there are: {listed(known, 'names', _SHOWN_NAMES) or 'none'}"
+        f"{each.text!r}: expected a pattern that {what} matches, as {each.key} belongs to one, got {each.pattern!r}"
+        f"{meant}; there are: {listed(known, 'names', _SHOWN_NAMES) or 'none'}"
     )
 
 

@@ -19,16 +19,16 @@ def add_phases(machine: Machine, phases: Phases, deepest: int, *, destination: b
 
     def pause(running: bool, state: RunState) -> None:
         if state is RunState.FINISH_MIGRATE:
-            machine.clock.sleep(phases.pause_vcpus_s)
+            _wait(machine, "pause_vcpus", phases.pause_vcpus_s)
 
     def flush(running: bool, state: RunState) -> None:
         if state is RunState.FINISH_MIGRATE:
-            machine.clock.sleep(phases.flush_block_s)
+            _wait(machine, "flush_block", phases.flush_block_s)
 
     def begin(running: bool, state: RunState) -> None:
         if running:
-            machine.clock.sleep(phases.load_state_s)
-            machine.clock.sleep(phases.activate_block_s)
+            _wait(machine, "load_state", phases.load_state_s)
+            _wait(machine, "activate_block", phases.activate_block_s)
 
     if destination:
         machine.handlers.add(prepare_cb=begin, priority=_FIRST, name="load and activate")
@@ -36,6 +36,14 @@ def add_phases(machine: Machine, phases: Phases, deepest: int, *, destination: b
         machine.handlers.add(prepare_cb=pause, priority=device_priority(deepest + 1, _MAX_ADJUST), name="pause_vcpus")
         machine.handlers.add(flush, priority=_FIRST, name="flush_block")
     machine.register(_OtherState(machine, phases))
+
+
+def _wait(machine: Machine, name: str, seconds: float) -> None:
+    if not seconds:
+        return
+    machine.emit("migration_phase_begin", name=name)
+    machine.clock.sleep(seconds)
+    machine.emit("migration_phase_end", name=name)
 
 
 class _OtherState:
@@ -64,14 +72,14 @@ class _OtherState:
 
     def begin_saving(self) -> None:
         """Ask all devices for the last time."""
-        self._machine.clock.sleep(self._phases.final_query_s)
+        _wait(self._machine, "final_query", self._phases.final_query_s)
 
     def save_complete(self, stream: SaveStream) -> None:
         """Have nothing to send that counts."""
 
     def save_state(self, stream: SaveStream) -> None:
         """Send what is only sent once."""
-        self._machine.clock.sleep(self._phases.other_state_s)
+        _wait(self._machine, "other_state", self._phases.other_state_s)
 
     def save_cleanup(self) -> None:
         """Keep nothing."""

@@ -12,6 +12,7 @@ from vfio_migration.live import Migration, MigrationReport, MigrationStatus, mig
 from vfio_migration.plan import Bounds
 from vfio_migration.recorded import Timeline, build_timeline
 from vfio_migration.scenarios.model import Scenario
+from vfio_migration.scenarios.without_link import without_link
 from vfio_migration.wording import listed
 from vmstate import Clock, Recorder, TraceEvent
 
@@ -93,11 +94,12 @@ class ModeResult:
 
 @dataclass(frozen=True)
 class Result:
-    """What running a scenario came to."""
+    """What running a scenario came to; `notes` says what of it has no effect."""
 
     scenario: str
     modes: dict[str, ModeResult]
     bounds: Bounds
+    notes: tuple[str, ...] = ()
 
     @property
     def completed(self) -> bool:
@@ -166,6 +168,7 @@ def run_scenario(
         scenario.name,
         {mode: ModeResult(tuple(each.runs)) for mode, each in results.items()},
         scenario.plan().bounds,
+        without_link(scenario),
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from suite.machines import small
-from suite.pictured import host, many, named
+from suite.pictured import host, many, many_over_channels, named, over_channels, whole
 from typer.testing import CliRunner
 
 from vfio_migration import MockDevice
@@ -12,7 +12,7 @@ from vfio_migration.cli.main import app
 from vfio_migration.drawing.lanes import drawn, lanes, tick_label, ticks_s
 from vfio_migration.drawing.page import html_page
 from vfio_migration.plan.switchover import Bounds
-from vfio_migration.recorded.timeline import Timeline
+from vfio_migration.recorded.timeline import SpanKind, Timeline
 from vfio_migration.scenarios.runner import ModeResult, Result, Run, run_scenario
 from vfio_migration.wording import shortened
 from vmstate import VirtualClock
@@ -55,6 +55,54 @@ def test_details_say_which_change_a_step_is_part_of_and_how_long_it_was_waited_f
         "in the main pass, whose change took 100.0 ms",
         "thread: vfio_vmstate_change gpu3",
         "the walk waited 0.0 ms to join it",
+    ]
+
+
+def lane_labels(page: str) -> list[str]:
+    return [row["aria-label"] for row in Page(page).of_class("lane")]
+
+
+def test_what_is_sent_loaded_and_fixed_costs_have_lanes_below_those_of_the_depths() -> None:
+    assert lane_labels(html_page(whole("parallel"))) == [
+        "handlers, depth 2",
+        "vf0, depth 2",
+        "vf1, depth 2",
+        "RAM, sending",
+        "device states, sending",
+        "vf0, loading",
+        "vf1, loading",
+        "source, phases",
+        "destination, phases",
+    ]
+
+
+def test_their_bars_say_what_goes_on_and_how_many_bytes_that_are() -> None:
+    bars = Page(html_page(whole("parallel"))).of_class("bar")
+    details = {tuple(bar["data-details"].split("\n")[:2]): bar["data-details"].split("\n")[4:] for bar in bars}
+    assert ("RAM, sending", "source: sent") in details
+    assert ("flush_block, phases", "source: fixed cost of a phase") in details
+    assert ("vf0, loading", "destination: configuration loaded") in details
+    assert details["vf1, loading", "destination: state loaded"] == ["20,004,096 bytes"]
+    sent = details["vf0, sending", "source: state sent over the main channel"]
+    # The device reads between them, too quickly for an eye to see.
+    assert sent == ["20,004,096 bytes", "in pieces: 10.0 ms without the pauses between them"]
+
+
+def test_the_handlers_in_which_fixed_costs_pass_are_not_drawn_twice() -> None:
+    spans = drawn(whole("parallel").modes["parallel"].typical.timeline)
+    assert {span.name for span in spans if span.kind is SpanKind.HANDLER} == {"net0"}
+
+
+def test_channels_are_lanes_by_number() -> None:
+    found = [(lane.depth_label, lane.name, len(lane.spans)) for lane in lanes(drawn(over_channels()))]
+    assert found == [
+        ("depth 0", "vf0", 1),
+        ("depth 0", "vf1", 1),
+        ("sending", "RAM", 1),
+        ("sending", "channel 0", 2),
+        ("sending", "channel 1", 2),
+        ("loading", "vf0", 2),
+        ("loading", "vf1", 2),
     ]
 
 
@@ -177,3 +225,10 @@ def test_what_went_wrong_is_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None
     gone = "[Errno 5] device &#x27;vf0&#x27;, pre-copy in machine &#x27;source&#x27;: the &lt;bus&gt; is gone"
     assert f"<li>serial, run 1: migration failed: {gone}" in page
     assert f"<li>parallel, run 1: migration failed: {gone}" in page
+
+
+def test_with_many_devices_every_channel_and_both_sides_costs_are_named_and_of_devices_every_other() -> None:
+    titles = [attrs["title"] for attrs in Page(html_page(many_over_channels())).of_class("name")]
+    devices = [f"vf{number}" for number in range(0, 40, 2)]
+    named = ["RAM", *(f"channel {number}" for number in range(4)), *devices, "source", "destination"]
+    assert titles == ["", *devices, *named]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from suite.pictured import host, many, named
+from suite.pictured import host, many, many_over_channels, named, whole
 
 from vfio_migration.drawing.page import html_page
 from vfio_migration.drawing.picture import write_plot
@@ -202,7 +202,11 @@ def checked(page: str, script: str, directory: Path, scheme: str, width: int = W
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize(("result", "labels"), [(host, 8), (lambda: many(64), 32)], ids=["8 devices", "64 devices"])
+@pytest.mark.parametrize(
+    ("result", "labels"),
+    [(host, 8), (lambda: many(64), 32), (whole, 4)],  # with all parts, each device has two lanes
+    ids=["8 devices", "64 devices", "all parts"],
+)
 def test_the_page_is_readable(tmp_path: Path, scheme: str, result: Callable[[], Result], labels: int) -> None:
     found = checked(html_page(result()), PAGE, tmp_path, scheme)
     assert found["dark"] == (scheme == "dark")
@@ -219,8 +223,9 @@ def test_the_page_is_readable(tmp_path: Path, scheme: str, result: Callable[[], 
 
 
 @pytest.mark.slow
-def test_the_page_is_readable_in_a_narrow_window(tmp_path: Path) -> None:
-    found = checked(html_page(host()), PAGE, tmp_path, "light", width=640)
+@pytest.mark.parametrize("result", [host, whole, many_over_channels], ids=["8 devices", "all parts", "thin lanes"])
+def test_the_page_is_readable_in_a_narrow_window(tmp_path: Path, result: Callable[[], Result]) -> None:
+    found = checked(html_page(result()), PAGE, tmp_path, "light", width=640)
     assert found["overlapping"] == found["outside"] == found["cut"] == []
     assert not found["sideways"]
     assert not found["chart_sideways"]
@@ -281,7 +286,11 @@ def test_names_are_no_markup(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("result", [host, lambda: many(64)], ids=["8 devices", "64 devices"])
+@pytest.mark.parametrize(
+    "result",
+    [host, lambda: many(64), whole, many_over_channels],
+    ids=["8 devices", "64 devices", "all parts", "thin lanes"],
+)
 def test_the_plot_is_readable(tmp_path: Path, scheme: str, result: Callable[[], Result]) -> None:
     pytest.importorskip("matplotlib")
     write_plot(result(), str(tmp_path / "plot.svg"))

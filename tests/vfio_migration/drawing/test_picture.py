@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from suite.machines import small
-from suite.pictured import host, many, named
+from suite.pictured import host, many, named, whole
 from typer.testing import CliRunner
 
 from vfio_migration import VFIOMigrationError
@@ -149,9 +149,9 @@ def test_the_command_line_does_not_load_matplotlib_by_itself() -> None:
 
 @needs_matplotlib
 def test_a_page_and_a_picture_have_the_same_colours(tmp_path: Path) -> None:
-    result = host()
-    write_plot(result, str(tmp_path / "host.svg"))
-    picture, page = (tmp_path / "host.svg").read_text(encoding="utf-8"), html_page(result)
+    result = whole()
+    write_plot(result, str(tmp_path / "whole.svg"))
+    picture, page = (tmp_path / "whole.svg").read_text(encoding="utf-8"), html_page(result)
     for each in MARKS.values():
         for colour in each.light:
             assert colour in page

@@ -4,12 +4,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from suite.machines import SMALL, small
+from suite.pictured import over_channels, whole
 
 from vfio_migration import MockDevice
 from vfio_migration.drawing.terminal import print_result, print_timeline
 from vfio_migration.recorded.timeline import Timeline
 from vfio_migration.scenarios.file import load_scenario, parse_scenario
 from vfio_migration.scenarios.model import Scenario
+from vfio_migration.scenarios.overrides import override
 from vfio_migration.scenarios.runner import Result, run_once, run_scenario
 from vmstate import VirtualClock
 
@@ -99,8 +101,30 @@ def test_the_legend_explains_the_marks_that_were_drawn(encoding: str, entries: l
     assert [entry for entry in entries if entry not in text] == []
 
 
+def test_what_is_sent_loaded_and_fixed_costs_have_lanes_after_those_of_the_depths() -> None:
+    console = terminal("ascii")
+    print_timeline(console, "whole", whole("parallel").modes["parallel"].typical.timeline)
+    lanes = [line.split("|") for line in printed(console) if line.endswith("|")]
+    assert [(" ".join(label.split()), set(bar) - {" "}) for label, bar, _ in lanes[3:]] == [
+        ("sending RAM", {"~"}),
+        ("sending device states", {"~"}),
+        ("loading vf0", {"+", "*"}),
+        ("loading vf1", {"+", "*"}),
+        ("phases source", {"="}),
+        ("phases destination", {"="}),
+    ]
+
+
+def test_a_configuration_shows_in_the_lane_of_the_thread_that_loads_it() -> None:
+    console = terminal("ascii")
+    print_timeline(console, "threads", over_channels())
+    (lane,) = [line.split("|")[1] for line in printed(console) if line.startswith("loading  vf0")]
+    assert list(dict.fromkeys(lane.strip())) == ["+", "*"]
+
+
 def test_the_legend_leaves_out_what_was_not_drawn() -> None:
-    assert "ordinary handlers" not in " ".join(shown(small()))
+    text = " ".join(shown(small()))
+    assert not [words for words in ("ordinary handlers", "sent", "state loaded", "fixed costs") if words in text]
 
 
 def test_serial_and_parallel_are_drawn_to_the_eye_s_difference() -> None:
@@ -130,6 +154,27 @@ def test_figures_bounds_and_their_names_stand_below() -> None:
         "efficiency 1.000 mechanism_s over parallel",
     ):
         assert line in lines
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_labels_of_bounds_stand_in_one_line(width: int) -> None:
+    lines = [" ".join(line.split()) for line in shown(small(), width=width)]
+    assert any(line.startswith("bound, if depths overlapped too 50.0 ms") for line in lines)
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_the_axis_is_one_line_and_whole_in_a_narrow_terminal(width: int) -> None:
+    console = terminal(width=width)
+    print_timeline(console, "whole", whole("parallel").modes["parallel"].typical.timeline)
+    (axis,) = [line for line in printed(console) if line.strip().startswith("0")]
+    assert axis.split()[0] == "0"
+    assert axis.rstrip().endswith(" ms")
+    assert len(axis) <= width
+
+
+def test_what_has_no_effect_is_noted() -> None:
+    assert any(line.startswith("note: no effect of [ram]") for line in shown(override(small(), ["ram.size=1000"])))
+    assert not any(line.startswith("note:") for line in shown(small()))
 
 
 def test_a_switchover_that_was_not_reached_is_said_and_so_is_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -339,6 +339,16 @@ def test_bounds_stages_devices_and_changes_are_shown() -> None:
     assert lines[-1].endswith("more with --all")
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_word_and_no_figure_of_a_table_is_broken(width: int) -> None:
+    lines = [" ".join(line.split()) for line in shown(predict(load_scenario("host")), "ascii", width)]
+    text = " ".join(lines)
+    for words in ("device depth par. prep. stop sent prep. start", "without switched", "105.0* 35.0*", "-20.0 0.0"):
+        assert words in text
+    assert any(line.startswith("if depths overlapped too 450.0 ms ideal_s") for line in lines)
+    assert ("start without" in text) == (width > 60)  # two tables where one has no room
+
+
 def test_all_changes_are_shown_on_request() -> None:
     prediction = predict(load_scenario("mixed"))
     lines = shown(prediction, width=200, show_all=True)

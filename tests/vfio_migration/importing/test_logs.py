@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from suite.pictured import whole_scenario
 from suite.qemu_logs import CAPTURES, HOST_QTREE, destination_log, logs_of_run, source_log
 
 from vfio_migration import ALL_FLAGS, DeviceState, MigrationFlags
 from vfio_migration.errors import LogImportError, ScenarioError
 from vfio_migration.importing import ImportedScenario, import_logs
 from vfio_migration.importing.attempts import LoggedMigrations
-from vfio_migration.importing.log_reader import read_log
+from vfio_migration.importing.log_reader import parse_log, read_log
 from vfio_migration.recorded.qemu_log import QEMU_FORMATS
 from vfio_migration.scenarios.file import load_scenario, parse_scenario
 from vfio_migration.scenarios.model import Scenario
@@ -22,6 +23,7 @@ from vfio_migration.scenarios.model import Scenario
 S = DeviceState
 FOUR_SOURCE = {f"0000:3b:00.{n}": (30.0 + n, 80.0 + 2 * n, 10.0 + n) for n in range(1, 5)}
 FOUR_DESTINATION = {f"0000:3b:00.{n}": (105.0 + n, 35.0 - n) for n in range(1, 5)}
+OF_PARTS = ("savevm_section", "vfio_save_block", "vfio_load_", "migration_phase", "multifd_send")
 VF_DEPTH, GPU_DEPTH = 3, 5  # in the host's tree
 
 
@@ -77,6 +79,41 @@ def test_without_lines_of_handlers_the_gaps_are_theirs(name: str, tmp_path: Path
     # What comes after the last device is taken for flushing disks, beside which nothing runs in any bound.
     assert bounds.ideal_s == pytest.approx(expected.ideal_s + imported.scenario.phases.flush_block_s, rel=0.01)
     assert any("taken for ordinary handlers" in note for note in imported.notes) == (name == "host")
+
+
+@pytest.mark.parametrize("channels", [0, 2])
+def test_what_is_sent_loaded_and_what_phases_cost_changes_nothing_in_an_import(tmp_path: Path, channels: int) -> None:
+    files = logs_of_run(whole_scenario(channels), tmp_path)
+    with_parts = import_logs(*files)
+    assert not any("known here" in line for line in with_parts.report)
+    for file in files:
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if not line.split()[1].startswith(OF_PARTS)]
+        assert 10 < len(kept) < len(lines) - 40
+        file.write_text("".join(kept), encoding="utf-8")
+    without = import_logs(*files)
+    assert with_parts.text == without.text
+    assert with_parts.notes == without.notes
+
+
+@pytest.mark.parametrize("prefix", ["", "4711@2.000003:", "Nov 28 10:00:00 host qemu[7]: 2026-11-28T10:00:00.000003Z "])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "savevm_section_start ram, section_id 2",
+        "savevm_section_end ram, section_id 2 -> 0",
+        "vfio_save_block  (vf0) data_size 1048576",
+        "vfio_load_state_device_data  (vf0) size 1048576 ret 0",
+        "vfio_load_bufs_thread_start  (vf0)",
+        "vfio_load_device_config_state_end  (vf0)",
+        "multifd_send_begin (vf0) channel 1 bytes 1048576",
+        "migration_phase_end (flush_block) ",
+    ],
+)
+def test_their_lines_are_known_behind_any_prefix(prefix: str, line: str) -> None:
+    log = parse_log([f"{prefix or '2026-11-28T10:00:00.000003Z '}{line}"], "x")
+    assert list(log) == []
+    assert (log.unknown, log.odd) == (0, ())
 
 
 # Logs written by hand, in the documented formats:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from suite.pictured import over_channels, whole
 from typer.testing import CliRunner
 
 from vfio_migration.cli.main import app
@@ -23,6 +24,11 @@ def timeline(request: pytest.FixtureRequest) -> Timeline:
     return run_once(load_scenario("host").with_threads(request.param), VirtualClock()).timeline
 
 
+@pytest.fixture(scope="module", params=["whole", "channels"])
+def with_parts(request: pytest.FixtureRequest) -> Timeline:
+    return whole().modes["serial"].typical.timeline if request.param == "whole" else over_channels()
+
+
 def test_every_span_is_a_complete_event(timeline: Timeline) -> None:
     events = events_of(chrome_trace({"": timeline}), "X")
     assert len(events) == len(timeline.spans)
@@ -32,6 +38,14 @@ def test_every_span_is_a_complete_event(timeline: Timeline) -> None:
 
 
 def test_events_of_a_thread_are_nested_properly(timeline: Timeline) -> None:
+    check_nesting(timeline)
+
+
+def test_so_are_those_of_what_is_sent_and_loaded(with_parts: Timeline) -> None:
+    check_nesting(with_parts)
+
+
+def check_nesting(timeline: Timeline) -> None:
     threads = defaultdict(list)
     for event in events_of(chrome_trace({"": timeline}), "X"):
         threads[event["pid"], event["tid"]].append(
@@ -51,6 +65,51 @@ def test_source_and_destination_are_processes_and_threads_have_their_names(timel
     names = {(each["name"], each["args"].get("name")) for each in events_of(trace, "M")}
     assert {("process_name", "parallel: source"), ("process_name", "parallel: destination")} <= names
     assert ("thread_name", "vfio_vmstate_change gpu0") in names
+
+
+def lanes_of(timeline: Timeline) -> dict[str, list[str]]:
+    """Give the names of the events of each lane that is no real thread's."""
+    trace = chrome_trace({"": timeline})
+    names = {
+        (each["pid"], each["tid"]): each["args"]["name"]
+        for each in events_of(trace, "M")
+        if each["name"] == "thread_name"
+    }
+    found: dict[str, list[str]] = defaultdict(list)
+    for each in events_of(trace, "X"):
+        lane = names[each["pid"], each["tid"]]
+        if lane.partition(" ")[0] in ("sending", "loading", "phases"):
+            found[lane].append(each["name"])
+    return found
+
+
+def test_what_is_sent_and_loaded_has_lanes_of_its_own() -> None:
+    found = lanes_of(whole().modes["serial"].typical.timeline)
+    assert sorted(found) == [
+        "loading vf0",
+        "loading vf1",
+        "phases destination",
+        "phases source",
+        "sending RAM",
+        "sending device states",
+    ]
+    assert found["phases destination"] == ["load_state", "activate_block"]
+    # Ten iterations of pre-copy at most and the switchover's, two sections each: memory is there before the stop, too.
+    assert len(found["sending RAM"]) > 2
+
+
+def test_each_channel_has_one_and_a_piece_says_how_many_bytes_it_is() -> None:
+    assert sorted(lanes_of(over_channels())) == [
+        "loading vf0",
+        "loading vf1",
+        "sending RAM",
+        "sending channel 0",
+        "sending channel 1",
+    ]
+    events = events_of(chrome_trace({"": over_channels()}), "X")
+    (first, _) = [each for each in events if each["name"] == "vf1 channel 1"]
+    assert first["args"]["bytes"] == 1 << 20
+    assert first["args"]["busy_seconds"] == 0.01
 
 
 def test_an_arc_has_its_device_and_depth_as_arguments(timeline: Timeline) -> None:

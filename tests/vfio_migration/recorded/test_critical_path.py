@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite.pictured import whole
 
 from vfio_migration.recorded.critical_path import Link, condensed, critical_path
 from vfio_migration.recorded.timeline import Span, SpanKind, Timeline
@@ -91,6 +92,52 @@ def test_in_virtual_time_the_path_is_work_without_a_gap_and_as_long_as_the_switc
     assert all(link.span is not None for link in path)
     assert sum(link.seconds for link in path) == pytest.approx(run.report.switchover_s)
     assert sum(link.share for link in path) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("mode", ["serial", "parallel"])
+def test_memory_loading_and_fixed_costs_are_waited_for_too(mode: str) -> None:
+    run = whole().modes[mode].typical
+    path = critical_path(run.timeline)
+    assert sum(link.seconds for link in path) == pytest.approx(run.report.switchover_s)
+    assert all(link.span is not None for link in path)
+    lines = [link.what for link in condensed(path, None)]
+    # Of the transfer only the first piece, as loading is what takes long.
+    for line in (
+        "RAM: sent",
+        "vf0: state transferred",
+        "vf0, vf1 in turn: state loaded",
+        "vf0, vf1 in turn: configuration loaded",
+    ):
+        assert line in lines
+    # All but `other_state`, which is over before what was sent is loaded.
+    assert [line.partition(":")[0] for line in lines if line.endswith(": fixed cost of a phase")] == [
+        "pause_vcpus",
+        "flush_block",
+        "final_query",
+        "load_state",
+        "activate_block",
+    ]
+    assert not any("handler, prepare pass" in line for line in lines)
+
+
+def test_what_is_loaded_waits_for_what_was_loaded_before_or_else_to_be_sent() -> None:
+    load, save = SpanKind.LOAD, SpanKind.SAVE
+    beside: dict[str, Any] = {"side": "destination", "thread": "loads"}
+    slow = path_of(span(save, "a", 0, 50), span(load, "a", 20, 70, **beside), span(load, "b", 70, 100, **beside))
+    assert slow == [("a", "", ns(20)), ("a", "", ns(50)), ("b", "", ns(30))]
+    quick = path_of(span(save, "a", 0, 90), span(load, "a", 50, 89, **beside), span(load, "a", 91, 100, **beside))
+    assert quick == [("a", "", ns(90)), ("-", "", ns(1)), ("a", "", ns(9))]
+
+
+def test_a_thread_s_loading_waits_for_the_transfer_of_its_device_which_is_still_under_way() -> None:
+    loads = {"side": "destination", "thread": "loads b"}
+    found = path_of(
+        span(SpanKind.SAVE, "a", 0, 40, thread="save a"),
+        span(SpanKind.SAVE, "b", 0, 95, thread="save b"),
+        span(SpanKind.LOAD, "b", 5, 35, **loads),
+        span(SpanKind.LOAD, "b", 60, 100, **loads),
+    )
+    assert found == [("b", "", ns(60)), ("b", "", ns(40))]
 
 
 names = st.sampled_from(["a", "b", "c"])

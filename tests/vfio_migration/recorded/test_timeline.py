@@ -182,3 +182,85 @@ def test_a_kind_or_side_that_does_not_exist_is_an_error() -> None:
         timeline.select("arcs")
     with pytest.raises(ValueError, match="side is 'source'"):
         timeline.select(side="src")
+
+
+# What is sent and loaded:
+
+
+def piece(event: str, began_ns: int, time_ns: int, size: int = 10, of: str = "vf0") -> TraceEvent:
+    key = "data_size" if event == "vfio_save_block" else "size"
+    return TraceEvent(time_ns, "source", "main", event, {"name": of, key: size, "began_ns": began_ns})
+
+
+@pytest.mark.parametrize(
+    ("events", "fields", "kind", "name", "detail"),
+    [
+        (("savevm_section_start", "savevm_section_end"), {"id": "ram", "section_id": 2}, SpanKind.SECTION, "ram", ""),
+        (
+            ("vfio_save_complete_precopy_thread_start", "vfio_save_complete_precopy_thread_end"),
+            {"name": "vf0"},
+            SpanKind.SAVE,
+            "vf0",
+            "",
+        ),
+        (
+            ("multifd_send_begin", "multifd_send_end"),
+            {"channel": 3, "name": "vf0", "bytes": 7},
+            SpanKind.SEND,
+            "vf0",
+            "channel 3",
+        ),
+        (("vfio_load_bufs_thread_start", "vfio_load_bufs_thread_end"), {"name": "vf0"}, SpanKind.LOADER, "vf0", ""),
+        (
+            ("vfio_load_state_device_buffer_load_start", "vfio_load_state_device_buffer_load_end"),
+            {"name": "vf0", "idx": 1},
+            SpanKind.LOAD,
+            "vf0",
+            "",
+        ),
+        (
+            ("vfio_load_device_config_state_start", "vfio_load_device_config_state_end"),
+            {"name": "vf0"},
+            SpanKind.CONFIG,
+            "vf0",
+            "",
+        ),
+        (("migration_phase_begin", "migration_phase_end"), {"name": "flush_block"}, SpanKind.COST, "flush_block", ""),
+    ],
+)
+def test_what_is_sent_what_is_loaded_and_fixed_costs_are_spans(
+    events: tuple[str, str], fields: dict[str, object], kind: SpanKind, name: str, detail: str
+) -> None:
+    (begin, end), where = events, ("source", "main")
+    (found,) = build_timeline([TraceEvent(1, *where, begin, fields), TraceEvent(9, *where, end, fields)]).spans
+    assert found == Span(kind, name, detail, "source", "main", None, 1, 9)
+    assert found.size == fields.get("bytes", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("vfio_save_block", SpanKind.SEND), ("vfio_load_state_device_data", SpanKind.LOAD)]
+)
+def test_pieces_that_follow_at_once_are_one_span_which_knows_how_long_it_was_at_it(name: str, kind: SpanKind) -> None:
+    events = [piece(name, 0, 100), piece(name, 100, 200), piece(name, 205, 305), piece(name, 400, 500, 3)]
+    spans = build_timeline(events).spans
+    assert [(each.kind, each.start_ns, each.end_ns, each.size) for each in spans] == [
+        (kind, 0, 305, 30),
+        (kind, 400, 500, 3),
+    ]
+    assert [round(each.busy_s * 1e9) for each in spans] == [300, 100]
+    assert [(each.begun, each.ended) for each in spans] == [(0, 2), (3, 3)]
+
+
+def test_pieces_of_several_devices_and_those_that_took_no_time_are_not_joined() -> None:
+    name = "vfio_load_state_device_data"
+    other = piece(name, 100, 200, of="vf1")
+    events = [piece(name, 0, 100), other, piece(name, 200, 300), piece(name, 300, 300)]
+    assert [(each.name, each.start_ns) for each in build_timeline(events).spans] == [
+        ("vf0", 0),
+        ("vf1", 100),
+        ("vf0", 200),
+    ]
+
+
+def test_a_piece_that_does_not_say_when_it_began_leaves_no_span() -> None:
+    assert build_timeline([event("vfio_save_block", 5, name="vf0", data_size=1)]).spans == ()

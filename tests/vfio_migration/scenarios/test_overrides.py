@@ -135,6 +135,12 @@ def test_an_overridden_scenario_runs() -> None:
         ("vf0.=true", ["expected PATTERN.KEY=VALUE"]),
         ("vf0.parallel=", ["expected PATTERN.KEY=VALUE"]),
         ("vf0.paralel=true", ["no key 'paralel'", "parallel", "latency.STATE", "prepare_stop"]),
+        ("vf0.paralel=true", ["did you mean 'vf0.parallel'?"]),
+        ("0000:01.0.paralel=true", ["did you mean '0000:01.0.parallel'?"]),
+        ("link.bandwith=1", ["did you mean 'link.bandwidth'?"]),
+        ("lnk.bandwidth=1", ["did you mean 'link.bandwidth'?"]),
+        ("vf*.latncy.STOP=1", ["did you mean 'vf*.latency.STOP'?"]),
+        ("vf9.parallel=true", ["got 'vf9' (did you mean 'vf"]),
         ("vf0.latency=1", ["no key 'latency'", "latency.STATE"]),
         ("vf0.seed=1", ["no key 'seed'"]),
         ("gpu*.parallel=true", ["id of a VFIO device", "'gpu*'", "vf0, vf1, 0000:01.0"]),
@@ -216,3 +222,9 @@ def test_numbers_that_mean_nothing_are_refused(key: str, value: str) -> None:
     if (key, value) != ("rate", "1e300") and (key, value) != ("rate", "1" + "0" * 400):
         with pytest.raises(ScenarioError, match="vf0"):
             override(load_scenario("host"), [f"vf0.{key}={value}"])
+
+
+def test_what_is_like_nothing_is_no_guess() -> None:
+    with pytest.raises(ScenarioError) as caught:
+        parse_override("vf0.colour=1")
+    assert "did you mean" not in str(caught.value)

@@ -109,6 +109,32 @@ def test_a_sender_waits_when_the_window_is_full_and_goes_on_when_the_other_side_
         assert received == data
 
 
+class TickingClock(SpyClock):
+    """A clock by which a millisecond passes whenever it is looked at, and in no wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+        self.slept: list[float] = []
+
+    def now(self) -> int:
+        self.looks += 1
+        return self.looks * 1_000_000
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+def test_what_arrives_while_a_receiver_is_about_to_wait_for_it_is_not_waited_for() -> None:
+    clock = TickingClock()
+    one, other = channel_pair(clock, "wire", latency_s=0.0015)
+    one.send(b"late")
+    assert other.receive(10) == b"late"
+    assert clock.slept == [0.0]
+    one.close()
+    other.close()
+
+
 def test_a_receiver_waits_until_there_is_data() -> None:
     clock = SpyClock()
     with wire(clock) as (one, other):
