@@ -19,6 +19,7 @@ from vfio_migration.device import (
     transition_path,
 )
 from vfio_migration.errors import (
+    AddressError,
     BlockedTransitionError,
     DeviceBusyError,
     DeviceFailedError,
@@ -35,12 +36,16 @@ from vfio_migration.errors import (
     WrongStatusError,
 )
 from vfio_migration.live import (
+    Incoming,
+    IncomingReport,
     Link,
     Migration,
     MigrationInfo,
     MigrationParameters,
     MigrationReport,
     MigrationStatus,
+    Outgoing,
+    OutgoingReport,
     Phases,
     Ram,
     RamInfo,
@@ -50,6 +55,7 @@ from vfio_migration.registered import VFIOMigration
 
 __all__ = [
     "ALL_FLAGS",
+    "AddressError",
     "BlockedTransitionError",
     "Counted",
     "DataFault",
@@ -58,6 +64,8 @@ __all__ = [
     "DeviceFailedError",
     "DeviceLostError",
     "DeviceState",
+    "Incoming",
+    "IncomingReport",
     "Link",
     "LogImportError",
     "Migration",
@@ -71,6 +79,8 @@ __all__ = [
     "MigrationStatus",
     "MockDevice",
     "NotArrivedError",
+    "Outgoing",
+    "OutgoingReport",
     "Phases",
     "Ram",
     "RamInfo",

@@ -52,6 +52,10 @@ class TakeoverUnknownError(MigrationFailedError):
     """The connection ended after the source's last message: only the destination knows whether it runs."""
 
 
+class AddressError(MigrationRefusedError):
+    """A uri says nothing that a migration could go to or come from."""
+
+
 class WrongStatusError(VFIOMigrationError):
     """A migration cannot be steered like this in the status that it has."""
 

@@ -15,6 +15,7 @@ from vfio_migration.cli.explore_command import explore_command
 from vfio_migration.cli.import_command import import_command
 from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
 from vfio_migration.cli.streams import in_spite_of_streams
+from vfio_migration.cli.two_ends import receive_command, send_command
 from vfio_migration.drawing import check_plot, html_page, print_prediction, print_result, write_plot
 from vfio_migration.errors import ScenarioError, VFIOMigrationError
 from vfio_migration.forecast import predict as predict_scenario
@@ -193,6 +194,8 @@ def predict(
 
 app.command("import")(import_command)
 app.command("explore")(explore_command)
+app.command("send")(send_command)
+app.command("receive")(receive_command)
 
 
 @app.command()

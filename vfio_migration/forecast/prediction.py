@@ -8,7 +8,7 @@ Everything follows from the plan of the scenario (plan.py), which a run in virtu
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
@@ -282,16 +282,7 @@ def _notes(scenario: Scenario) -> tuple[str, ...]:
     missing = (
         f"no latency is given for {arcs} of {listed(in_order(names))}: 0 stands for it" for arcs, names in alike.items()
     )
-    return (*scenario.notes, *without_link(scenario), *missing, *_not_planned(scenario))
-
-
-def _not_planned(scenario: Scenario) -> Iterator[str]:
-    """Say what of a scenario is no part of the prediction."""
-    parameters = scenario.surroundings.parameters
-    if parameters.multifd_channels:
-        yield "multifd_channels is no part of the prediction yet: device states are sent one after another"
-    if parameters.switchover_ack:
-        yield "switchover_ack is no part of the prediction yet: the source does not wait for it"
+    return (*scenario.notes, *without_link(scenario), *missing)
 
 
 def _stage(side: str, kind: PassKind, depth: DepthPlan) -> Stage:

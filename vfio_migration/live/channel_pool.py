@@ -76,11 +76,6 @@ class ChannelPool:
         for writer in self._writers:
             writer.end()
 
-    def close(self) -> None:
-        """Close all channels."""
-        for writer in self._writers:
-            writer.close()
-
     def _take(self) -> ChannelWriter:
         with self._lock:
             if self._stopped:

@@ -1,10 +1,11 @@
 """The destination's side of a migration (QEMU's `qemu_loadvm_state`, `process_incoming_migration_bh`)."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from vfio_migration.errors import StreamError, described
 from vfio_migration.live.answers import Answer, AnswerKind, give_answer, say_arrived, say_ready
+from vfio_migration.live.connection import Connection
 from vfio_migration.live.going_back import reachable
 from vfio_migration.live.incoming_channels import IncomingChannels
 from vfio_migration.live.parameters import MigrationParameters
@@ -12,7 +13,7 @@ from vfio_migration.live.source import Takeover
 from vfio_migration.live.status import MigrationStatus
 from vfio_migration.live.stream import NotedState, StreamReader
 from vfio_migration.registered import VFIOMigration, devices_of
-from vmstate import CallbackErrors, Channel, Machine, Migratable, RunState, get_logger
+from vmstate import CallbackErrors, Machine, Migratable, RunState, get_logger
 
 
 class Destination:
@@ -31,21 +32,18 @@ class Destination:
     def __init__(
         self,
         machine: Machine,
-        channel: Channel,
         raised: CallbackErrors,
         takeover: Takeover,
         *,
         parameters: MigrationParameters,
-        multifd: Sequence[Channel] = (),
+        idle_timeout_s: float | None = None,
     ) -> None:
         self._machine = machine
-        self._channel = channel
         self._raised = raised
         self._confirmed = takeover == "confirmed"
         self._parameters = parameters
-        acks = parameters.switchover_ack
-        self._reader = StreamReader(channel, (lambda device: say_arrived(channel, device)) if acks else None)
-        self._incoming = IncomingChannels(machine, multifd)
+        self._idle_timeout_s = idle_timeout_s
+        self.noted: NotedState | None = None
         self._loading: list[VFIOMigration] = []  # by threads that are to be joined
         self.status = MigrationStatus.NONE
         self.loaded_ns: int | None = None
@@ -75,11 +73,27 @@ class Destination:
         """Keep what a callback raised."""
         self._raised.keep(error)
 
-    def run(self) -> None:
+    def begin(self) -> None:
+        """Say that it waits, or is about to."""
+        self._set_status(MigrationStatus.SETUP)
+
+    def give_up(self, error: BaseException) -> None:
+        """End without a connection; the machine stays in `inmigrate`."""
+        self.note_error(error)
+        self._raised.keep_what_fails_a_test(error)
+        self._end(error)
+        self._machine.end_attempt()
+
+    def run(self, connection: Connection) -> None:
         """Receive the migration, in the destination's thread."""
+        self._channel = channel = connection.main
+        acks = self._parameters.switchover_ack
+        acknowledge = (lambda device: say_arrived(channel, device)) if acks else None
+        self._reader = StreamReader(channel, acknowledge, idle_timeout_s=self._idle_timeout_s)
+        self._incoming = IncomingChannels(self._machine, connection.multifd)
         try:
-            noted = self._receive()
-            self._take_over(noted)
+            self.noted = self._receive()
+            self._take_over(self.noted)
         except BaseException as error:  # noqa: BLE001 - the source has to hear of it, whatever it is
             self.note_error(error)
             self._raised.keep_what_fails_a_test(error)
@@ -92,11 +106,16 @@ class Destination:
                 self._channel.close()
                 self._incoming.close()
 
+    @property
+    def bytes_received(self) -> int:
+        """How many bytes of the stream have come so far."""
+        reader = getattr(self, "_reader", None)
+        return 0 if reader is None else reader.offset
+
     def _receive(self) -> NotedState:
         machine = self._machine
         reader = self._reader
         try:
-            self._set_status(MigrationStatus.SETUP)
             reader.header(self._parameters)
             self._set_status(MigrationStatus.ACTIVE)
             self._incoming.start()
@@ -199,9 +218,7 @@ class Destination:
         error = self.error
         if error is not None and self.running_ns is not None and not self._confirmed:
             error = None  # it is in the log, and the machine runs
-        self._set_status(MigrationStatus.COMPLETED if error is None else MigrationStatus.FAILED)
-        if error is not None:
-            _log.warning("incoming migration failed", machine=self._machine.name, error=described(error))
+        self._end(error)
         if error is None and not self._confirmed:
             return  # without a return path QEMU's says nothing
         answer = (
@@ -210,6 +227,11 @@ class Destination:
             else Answer(AnswerKind.FAILED, text=described(error))
         )
         self._say(answer)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._set_status(MigrationStatus.COMPLETED if error is None else MigrationStatus.FAILED)
+        if error is not None:
+            _log.warning("incoming migration failed", machine=self._machine.name, error=described(error))
 
     def _say(self, answer: Answer) -> None:
         try:

@@ -61,10 +61,6 @@ class ChannelWriter:
         """Send the end."""
         self._send(_END.pack(0, self._packets))
 
-    def close(self) -> None:
-        """Close the channel; whoever reads sees the end of it."""
-        self._channel.close()
-
     def _send(self, data: bytes) -> int:
         self._checksum = zlib.crc32(data, self._checksum)
         seal = _CHECKSUM.pack(self._checksum)

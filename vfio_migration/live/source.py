@@ -1,11 +1,12 @@
 """The source's side of a migration (QEMU's `migration_thread`)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 from vfio_migration.errors import MigrationFailedError, StreamError, TakeoverUnknownError, described
 from vfio_migration.live.answers import AnswerKind, await_answer, last_words, next_answer
 from vfio_migration.live.channel_pool import ChannelPool
+from vfio_migration.live.connection import Connection
 from vfio_migration.live.control import Control
 from vfio_migration.live.decision import Decision
 from vfio_migration.live.going_back import go_back, tell_all
@@ -16,7 +17,7 @@ from vfio_migration.live.stream import NotedState, StreamWriter
 from vfio_migration.live.switchover import Switchover
 from vfio_migration.live.wire import Wire
 from vfio_migration.registered import devices_of
-from vmstate import Channel, ChannelClosedError, Machine, MigrationEvent, RunState, get_logger
+from vmstate import ChannelClosedError, Machine, MigrationEvent, RunState, get_logger
 
 Takeover = Literal["confirmed", "qemu"]
 _LAST_WORDS_S = 1.0  # how long a destination may take to say why it has cut the connection
@@ -40,7 +41,7 @@ class Source:
     def __init__(
         self,
         machine: Machine,
-        channel: Channel,
+        connection: Connection,
         control: Control,
         *,
         pause: bool,
@@ -48,16 +49,16 @@ class Source:
         answer_timeout_s: float | None,
         link: Link | None,
         eager: bool,
-        multifd: Sequence[Channel] = (),
     ) -> None:
         self._machine = machine
-        self._channel = channel
+        self._connection = connection
+        self._channel = channel = connection.main
         self._control = control
         self._confirmed = takeover == "confirmed"
         self._answer_timeout_s = answer_timeout_s
         self.wire = Wire(machine.clock, link)
         self._writer = StreamWriter(channel, self.wire, eager=eager or self.wire.limited)
-        self._pool = ChannelPool(machine, multifd, self.wire) if multifd else None
+        self._pool = ChannelPool(machine, connection.multifd, self.wire) if connection.multifd else None
         self.switchover = Switchover(machine, self._writer, control, self._pool, pause=pause)
         self._ready = False
         self._acks = 0  # that have come
@@ -65,9 +66,8 @@ class Source:
         self.precopy_rounds = 0
         self.remaining = 0  # bytes, at the last look
         self.measured: float | None = None  # bytes per second
-        self.setup_began_ns: int | None = None
         self.active_ns: int | None = None
-        self.ended_ns: int | None = None
+        self.answered_ns: int | None = None
 
     @property
     def noted(self) -> NotedState | None:
@@ -85,7 +85,7 @@ class Source:
         return self._writer.sha256
 
     def run(self) -> None:
-        """Send the migration, in the source's thread."""
+        """Send the migration, in the source's thread; its status is `setup`."""
         try:
             self._setup()
             self.active_ns = self._machine.clock.now()
@@ -102,16 +102,11 @@ class Source:
         except BaseException as error:  # noqa: BLE001 - whatever it is, the machine has to come back
             self._fail(error)
         finally:
-            self.ended_ns = self._machine.clock.now()
-            self._channel.close()
-            if self._pool is not None:
-                self._pool.close()
+            self._connection.close()
             self._machine.end_attempt()
 
     def _setup(self) -> None:
         machine = self._machine
-        self.setup_began_ns = machine.clock.now()
-        self._control.advance(MigrationStatus.SETUP)
         parameters = self._control.parameters
         with machine.big_lock:
             tell_all(machine, MigrationEvent.SETUP, self._control.keep_error)
@@ -248,6 +243,7 @@ class Source:
             raise TakeoverUnknownError(
                 f"{error}; only the destination knows whether it runs: ask it, and start this machine if it does not"
             ) from error
+        self.answered_ns = self._machine.clock.now()
         if answer.kind is not expected:
             raise MigrationFailedError(f"the destination failed: {answer.text}")
 

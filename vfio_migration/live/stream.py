@@ -167,8 +167,15 @@ class StreamReader:
 
     """
 
-    def __init__(self, channel: Channel, acknowledge: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        acknowledge: Callable[[str], object] | None = None,
+        *,
+        idle_timeout_s: float | None = None,
+    ) -> None:
         self._channel = channel
+        self._idle_timeout_s = idle_timeout_s
         self._acknowledge = acknowledge
         self._ahead, self._at = b"", 0  # received last, and how much of it was read
         self._checksum = 0
@@ -202,9 +209,11 @@ class StreamReader:
 
     def _receive(self, missing: int) -> bytes:
         try:
-            data = self._channel.receive(max(_FLUSH_SIZE, missing))
+            data = self._channel.receive(max(_FLUSH_SIZE, missing), self._idle_timeout_s)
         except ChannelClosedError as error:
             raise self._error("the stream was cut off") from error
+        except TimeoutError as error:
+            raise self._error(f"nothing came for {self._idle_timeout_s:g} s") from error
         if not data:
             raise self._error(f"the stream ends here, {missing} more bytes were expected")
         return data

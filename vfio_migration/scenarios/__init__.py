@@ -1,7 +1,7 @@
 """Machines described in TOML: read, changed, built and run."""
 
 from vfio_migration.scenarios.file import bundled_scenarios, load_scenario, parse_scenario
-from vfio_migration.scenarios.model import ROOT_BUS, Scenario
+from vfio_migration.scenarios.model import ROOT_BUS, Scenario, ScenarioMachine
 from vfio_migration.scenarios.overrides import override
 from vfio_migration.scenarios.runner import (
     MODES,
@@ -23,6 +23,7 @@ __all__ = [
     "Result",
     "Run",
     "Scenario",
+    "ScenarioMachine",
     "bundled_scenarios",
     "load_scenario",
     "override",

@@ -1,8 +1,10 @@
 """The seam through which everything waits: the real clock, the virtual one, and what is built on them."""
 
-from vmstate.clocks.channel import WINDOW, Channel, ChannelClosedError, channel_pair
+from vmstate.clocks.channel import Channel, ChannelClosedError
 from vmstate.clocks.clock import NS_PER_SECOND, Clock, Event, Lock, RealClock, finite_or_none, seconds_to_ns
+from vmstate.clocks.local_channel import WINDOW, LocalChannel, channel_pair
 from vmstate.clocks.policy import Explorer, InOrder, Policy, Runnable
+from vmstate.clocks.socket_channel import SocketChannel
 from vmstate.clocks.virtual import DeadlockError, StalledError, VirtualClock
 
 __all__ = [
@@ -15,10 +17,12 @@ __all__ = [
     "Event",
     "Explorer",
     "InOrder",
+    "LocalChannel",
     "Lock",
     "Policy",
     "RealClock",
     "Runnable",
+    "SocketChannel",
     "StalledError",
     "VirtualClock",
     "channel_pair",

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from suite.machines import make_pair
 
 from vfio_migration import MigrationParameters, MigrationStatus, StreamError
+from vfio_migration.live.connection import Connection
 from vfio_migration.live.destination import Destination
 from vfio_migration.live.stream import NotedState, StreamReader, StreamWriter
 from vfio_migration.live.wire import Wire
 from vfio_migration.testing import PairRig
 from vmstate import (
     CallbackErrors,
-    Channel,
     LoadStream,
+    LocalChannel,
     MigrationEvent,
     RunState,
     SaveStream,
@@ -35,15 +36,15 @@ def small_pair() -> PairRig:
 def sent_by_a_migration() -> bytes:
     """Give the bytes of a real stream, as the source sent them."""
     sent = bytearray()
-    real_send = Channel.send
+    real_send = LocalChannel.send
 
-    def send(channel: Channel, data: bytes) -> None:
+    def send(channel: LocalChannel, data: bytes) -> None:
         if not data.startswith((b"VSWA", b"VSWR")):  # answers on the way back, and requests for them
             sent.extend(data)
         real_send(channel, data)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Channel, "send", send)
+        patch.setattr(LocalChannel, "send", send)
         report = small_pair().migrate()
     assert report.completed
     assert report.bytes_sent == len(sent)
@@ -58,11 +59,11 @@ def received(data: bytes) -> tuple[PairRig, Destination]:
     pair = small_pair()
     machine = pair.destination.machine
     there, here = channel_pair(pair.clock, "test")
-    destination = Destination(machine, here, CallbackErrors(), "confirmed", parameters=MigrationParameters())
+    destination = Destination(machine, CallbackErrors(), "confirmed", parameters=MigrationParameters())
     machine.begin_attempt(destination)
     machine.prepare_incoming()
     with pair.clock.taking_part():
-        thread = pair.clock.start_thread(destination.run, "destination")
+        thread = pair.clock.start_thread(lambda: destination.run(Connection(here)), "destination")
         with suppress(ConnectionError):  # it may have seen enough
             there.send(data)
         there.end()

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from suite.handlers import PATIENCE_S, SpyClock, Task
 
-from vmstate import Channel, ChannelClosedError, channel_pair
-from vmstate.clocks.channel import WINDOW
+from vmstate import WINDOW, Channel, ChannelClosedError, LocalChannel, channel_pair
 
 ROOM, DATA = "room on wire", "data on wire"
 
@@ -17,7 +16,7 @@ ROOM, DATA = "room on wire", "data on wire"
 @contextmanager
 def wire(
     clock: SpyClock | None = None, sockets: tuple[socket.socket, socket.socket] | None = None
-) -> Iterator[tuple[Channel, Channel]]:
+) -> Iterator[tuple[LocalChannel, LocalChannel]]:
     one, other = channel_pair(clock or SpyClock(), "wire", sockets)
     try:
         yield one, other
@@ -189,12 +188,12 @@ def test_the_end_wakes_a_receiver() -> None:
         assert task.result() == b""
 
 
-shutting = pytest.mark.parametrize("shut", [Channel.abort, Channel.close], ids=["abort", "close"])
+shutting = pytest.mark.parametrize("shut", [LocalChannel.abort, LocalChannel.close], ids=["abort", "close"])
 
 
 @shutting
 def test_the_other_side_still_reads_what_is_on_its_way_then_sees_the_end(
-    shut: Callable[[Channel], None],
+    shut: Callable[[LocalChannel], None],
 ) -> None:
     with wire() as (one, other):
         other.send(b"never read")
@@ -207,7 +206,7 @@ def test_the_other_side_still_reads_what_is_on_its_way_then_sees_the_end(
 
 @shutting
 def test_this_side_neither_sends_nor_receives_any_more_and_may_be_shut_again(
-    shut: Callable[[Channel], None],
+    shut: Callable[[LocalChannel], None],
 ) -> None:
     with wire() as (one, other):
         other.send(b"x")
@@ -221,7 +220,7 @@ def test_this_side_neither_sends_nor_receives_any_more_and_may_be_shut_again(
 
 @shutting
 @pytest.mark.parametrize("end", [0, 1], ids=["sender's end", "receiver's end"])
-def test_shutting_either_end_from_another_thread_wakes_a_sender(shut: Callable[[Channel], None], end: int) -> None:
+def test_shutting_either_end_from_another_thread_wakes_a_sender(shut: Callable[[LocalChannel], None], end: int) -> None:
     clock = SpyClock()
     with wire(clock) as ends:
         task = Task(lambda: ends[0].send(bytes(2 * WINDOW)))
@@ -233,7 +232,9 @@ def test_shutting_either_end_from_another_thread_wakes_a_sender(shut: Callable[[
 
 @shutting
 @pytest.mark.parametrize("end", [0, 1], ids=["sender's end", "receiver's end"])
-def test_shutting_either_end_from_another_thread_wakes_a_receiver(shut: Callable[[Channel], None], end: int) -> None:
+def test_shutting_either_end_from_another_thread_wakes_a_receiver(
+    shut: Callable[[LocalChannel], None], end: int
+) -> None:
     clock = SpyClock()
     with wire(clock) as ends:
         task = Task(lambda: ends[1].receive(10))

@@ -1,0 +1,74 @@
+"""Where a migration goes to or comes from: QEMU's uris, as far as they are for two processes."""
+
+import re
+from dataclasses import dataclass
+
+from vfio_migration.errors import AddressError
+
+_TCP = re.compile(r"\[(?P<six>[^\]]*)\]:(?P<port6>[^:]*)|(?P<host>[^:]*):(?P<port>[^:]*)")
+_LONGEST_PATH = 107  # bytes, of a Unix socket
+
+
+@dataclass(frozen=True)
+class UnixAddress:
+    """`unix:PATH`."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True)
+class TcpAddress:
+    """`tcp:HOST:PORT`; an empty host listens everywhere, port 0 is one that the system chooses."""
+
+    host: str
+    port: str
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class FdAddress:
+    """`fd:NUMBER`: a connected socket that this process was given, or was made to have."""
+
+    number: int
+
+    def __str__(self) -> str:
+        return f"fd:{self.number}"
+
+
+Address = UnixAddress | TcpAddress | FdAddress
+
+
+def parse_uri(uri: str) -> Address:
+    """
+    Read a uri: `unix:PATH`, `tcp:HOST:PORT` (`tcp:[::1]:4444`), `fd:NUMBER`.
+
+    Raises:
+        AddressError: it is none of these; the text is QEMU's, where QEMU has one.
+
+    """
+    kind, _, rest = uri.partition(":")
+    if uri == kind or kind not in ("unix", "tcp", "fd"):
+        raise AddressError(f"unknown migration protocol: {uri}")
+    if kind == "unix":
+        if not rest:
+            raise AddressError("invalid Unix socket address")
+        if len(rest.encode()) > _LONGEST_PATH:
+            raise AddressError(f"UNIX socket path '{rest}' is too long: it has to be within {_LONGEST_PATH} bytes")
+        return UnixAddress(rest)
+    if kind == "fd":
+        if not rest.isdecimal() or len(rest) > _DIGITS:
+            raise AddressError(f"File descriptor named '{rest}' has not been found")
+        return FdAddress(int(rest))
+    match = _TCP.fullmatch(rest)
+    if match is None:
+        raise AddressError(f"error parsing address '{rest}'")
+    host = match["six"] if match["six"] is not None else match["host"]
+    return TcpAddress(host, match["port6"] if match["six"] is not None else match["port"])
+
+
+_DIGITS = 9

@@ -1,0 +1,222 @@
+"""How a destination listens for another process: at Unix and TCP sockets, and descriptors."""
+
+import select
+import socket
+import stat
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from vfio_migration.errors import StreamError
+from vfio_migration.live.addresses import Address, FdAddress, TcpAddress, UnixAddress
+from vfio_migration.live.connection import Connection
+from vfio_migration.live.hello import SIZE, Hello, read_hello
+from vfio_migration.live.sockets import (
+    Abortable,
+    connection_of,
+    given_socket,
+    refuse_channels,
+    resolved,
+    tune,
+    wait_a_moment,
+)
+from vmstate import get_logger
+
+_BACKLOG = 16
+
+
+class SocketAcceptor(Abortable):
+    """
+    Listens at an address for one migration, with `channels` more connections for multifd.
+
+    Whoever comes first has to be a source, and to say so within `hello_s`. Listening is over when all that belongs to
+    the migration has come; whoever else comes before that is closed, and a Unix socket's file goes with the listening.
+
+    Raises:
+        AddressError: a descriptor is one connection, and can have no channels beside it.
+
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        channels: int = 0,
+        latency_s: float = 0.0,
+        timeout_s: float | None = None,
+        hello_s: float = 10.0,
+    ) -> None:
+        super().__init__()
+        refuse_channels(address, channels)
+        self._address = address
+        self._channels = channels
+        self._latency_s = latency_s
+        self._timeout_s = timeout_s
+        self._hello_s = hello_s
+        self._listening: socket.socket | None = None
+        self._given: socket.socket | None = None  # a descriptor that is connected already
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, with the port that the system chose."""
+        if isinstance(self._address, TcpAddress) and self._listening is not None:
+            host, port = self._listening.getsockname()[:2]
+            return TcpAddress(host, str(port))
+        return self._address
+
+    def open(self) -> None:
+        """Listen; raises OSError with QEMU's words."""
+        address = self._address
+        if isinstance(address, FdAddress):
+            sock = given_socket(address)
+            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                self._listening = sock
+            else:
+                self._given = sock
+            return
+        if isinstance(address, UnixAddress):
+            _make_way(address.path)
+            self._listening = self._listen(socket.AF_UNIX, address.path)
+            return
+        family, target = resolved(address, passive=True)[0]
+        self._listening = self._listen(family, target)
+
+    def accept(self) -> Connection:
+        """Wait for the migration."""
+        sockets: dict[int, socket.socket] = {}
+        try:
+            sockets[0], hello = self._first()
+            until = time.monotonic() + self._hello_s
+            while len(sockets) <= self._channels:
+                self._add_channel(sockets, hello.migration, until)
+            ordered = [sockets[number] for number in range(1 + self._channels)]
+            name = f"from {self._address}"
+            return self._connected(connection_of(ordered, name, latency_s=self._latency_s, timeout_s=self._timeout_s))
+        except BaseException:
+            for each in sockets.values():
+                each.close()
+            raise
+        finally:
+            self._stop_listening()
+
+    def close(self) -> None:
+        """Listen no more, where `accept` was never called."""
+        self._stop_listening()
+        if self._given is not None:
+            self._given.close()
+
+    def _first(self) -> tuple[socket.socket, Hello]:
+        if self._given is not None:
+            sock, self._given = self._given, None
+        else:
+            sock = self._accept(None)
+        try:
+            hello = read_hello(_read_some(sock, SIZE, self._hello_s, self._check))
+            _refuse_channel(hello)
+        except BaseException:
+            sock.close()
+            raise
+        return sock, hello
+
+    def _add_channel(self, sockets: dict[int, socket.socket], migration: bytes, until: float) -> None:
+        sock = self._accept(until)
+        try:
+            hello = read_hello(_read_some(sock, SIZE, until - time.monotonic(), self._check))
+        except StreamError as error:
+            _log.warning("a stranger was turned away", address=str(self._address), error=str(error))
+            sock.close()
+            return
+        except BaseException:
+            sock.close()
+            raise
+        if hello.migration != migration or hello.number in sockets or hello.number > self._channels:
+            _log.warning("a connection of another migration was turned away", address=str(self._address))
+            sock.close()
+            return
+        sockets[hello.number] = sock
+
+    def _accept(self, until: float | None) -> socket.socket:
+        listening = self._listening
+        assert listening is not None  # noqa: S101 - opened before
+        while True:
+            while not wait_a_moment(listening, select.POLLIN):
+                self._check()
+                if until is not None and time.monotonic() >= until:
+                    raise StreamError(f"{self._channels} multifd channels were expected, and not all have come")
+            with suppress(BlockingIOError, ConnectionAbortedError):  # whoever came is gone again
+                sock, _ = listening.accept()
+                sock.setblocking(True)
+                tune(sock)
+                return sock
+
+    def _listen(self, family: int, target: Any) -> socket.socket:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            if family != socket.AF_UNIX:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(target)
+            sock.listen(_BACKLOG)
+            sock.setblocking(False)
+        except OSError as error:
+            sock.close()
+            raise OSError(error.errno, f"Failed to bind socket to {self._address}: {error.strerror}") from error
+        return sock
+
+    def _stop_listening(self) -> None:
+        sock, self._listening = self._listening, None
+        if sock is None:
+            return
+        sock.close()
+        if isinstance(self._address, UnixAddress):
+            with suppress(OSError):
+                Path(self._address.path).unlink()
+
+
+def _refuse_channel(hello: Hello) -> None:
+    if hello.number:
+        raise StreamError("a multifd channel came before the stream that it belongs to")
+
+
+def _make_way(path: str) -> None:
+    """
+    Take away what a process that is gone has left.
+
+    Whether somebody listens is asked with a socket of another kind, which the system refuses in another way, so that he
+    does not hear of it: a connection would be taken for a source.
+    """
+    try:
+        if not stat.S_ISSOCK(Path(path).stat().st_mode):
+            return  # binding says what is wrong
+    except OSError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(path)
+        except ConnectionRefusedError:
+            with suppress(OSError):
+                Path(path).unlink()
+        except OSError:
+            return
+
+
+def _read_some(sock: socket.socket, size: int, seconds: float, check: Callable[[], None]) -> bytes:
+    """Read so many bytes, or what came before the end; fewer too if the rest takes longer."""
+    data = b""
+    until = time.monotonic() + seconds
+    while len(data) < size and time.monotonic() < until:
+        check()
+        if not wait_a_moment(sock, select.POLLIN):
+            continue
+        try:
+            more = sock.recv(size - len(data))
+        except OSError:
+            break
+        if not more:
+            break
+        data += more
+    return data
+
+
+_log = get_logger("vfio_migration.live.socket_acceptor")
