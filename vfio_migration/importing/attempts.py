@@ -21,7 +21,8 @@ _REPORTED = 10  # at the beginning of a log, and at its end
 _OVER = ("completed", "failed", "cancelled")
 _CHANGES = ("vfio_vmstate_change", "vfio_vmstate_change_prepare")
 _REQUEST, _ANSWER = "vfio_migration_set_state", "vfio_migration_set_device_state"
-SAVE_BEGIN = ("vfio_save_complete_precopy_start", "vfio_save_complete_precopy_thread_start")
+SAVE_THREAD_BEGIN = "vfio_save_complete_precopy_thread_start"
+SAVE_BEGIN = ("vfio_save_complete_precopy_start", SAVE_THREAD_BEGIN)
 SAVE_END = ("vfio_save_complete_precopy", "vfio_save_complete_precopy_thread_end")
 
 
