@@ -14,7 +14,10 @@ class MigrationParameters:
     - `switchover_bandwidth`: bytes per second to reckon with instead of what was measured (QEMU's
       `avail-switchover-bandwidth`); None: what was measured.
     - `return_path`: the source's downtime ends when the destination has answered.
-    - `multifd_channels`, `switchover_ack`: not built yet; they are checked, and change nothing.
+    - `multifd_channels`: over which devices are saved and loaded side by side; 0: one after another (QEMU's `multifd`
+      with `multifd-channels`, as far as device states go).
+    - `switchover_ack`: a running source is not stopped before the destination has loaded what devices with pre-copy
+      have to send first; needs `return_path`.
 
     Raises:
         ValueError: a value cannot be used; the message names it.

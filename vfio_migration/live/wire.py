@@ -3,7 +3,9 @@
 import threading
 
 from vfio_migration.live.parameters import Link
-from vmstate import NS_PER_SECOND, Clock, seconds_to_ns
+from vmstate import NS_PER_SECOND, Clock, RealClock, seconds_to_ns
+
+_OWN_WORK_NS = 200_000  # in real time: between a wait that is over and the next that begins
 
 
 class Wire:
@@ -11,6 +13,9 @@ class Wire:
     A link in use; who sends waits until his bytes are out.
 
     Times are rounded from sums since the link was idle last, so that many small pieces take what one big one does.
+    In real time a sender that comes back within moments has found the link busy all the while: what it woke too late,
+    and its own work, are none of the link's.
+
     `_lock` guards all fields; waits are outside of it, one after another in the order of asking.
     """
 
@@ -18,6 +23,7 @@ class Wire:
         self._clock = clock
         self._link = link if link is not None and link.bandwidth is not None else None
         self._lock = threading.Lock()
+        self._moment_ns = _OWN_WORK_NS if isinstance(clock, RealClock) else 0
         self._throttle: float | None = None
         self._rate = 0.0  # of the sum
         self._anchor_ns = 0  # since when the link is busy
@@ -55,8 +61,9 @@ class Wire:
             return
         rate, now = self.rate, self._clock.now()
         with self._lock:
-            begin = max(now, self._busy_until_ns)
-            if now > self._busy_until_ns or rate != self._rate:
+            idle = now > self._busy_until_ns + self._moment_ns
+            begin = now if idle else self._busy_until_ns
+            if idle or rate != self._rate:
                 self._anchor_ns, self._size, self._rate = begin, 0, rate
             self._size += size
             end = self._anchor_ns + seconds_to_ns(self._size / rate)

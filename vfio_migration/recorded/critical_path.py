@@ -135,7 +135,7 @@ class _Chain:
         found = self._ended.before(moment_ns)
         if after is None or after.kind not in _LOADS:
             return found
-        if found is not None:
+        if found is not None and (found.kind in _LOADS or found.end_ns == moment_ns):
             shorter_ns = min(each.end_ns - each.start_ns for each in (found, after))
             if moment_ns - found.end_ns <= _PAUSE * shorter_ns:
                 return found

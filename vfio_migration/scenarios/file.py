@@ -305,12 +305,13 @@ def _device_spec(key: str, group: VFIOEntry, device: str, place: int, depth: int
         if rate is not None and not (rate > 0 and math.isfinite(rate)):
             raise _BadValueError(f"{key}.{name}: expected bytes per second, more than 0, got {rate}")
     _check_seconds(f"{key}.config_load", group.config_load)
-    for name, size in (("state_size", group.state_size), ("precopy_size", group.precopy_size)):
+    for name in ("state_size", "precopy_size", "initial_size"):
+        size = getattr(group, name)
         if not 0 <= size <= _LARGEST:
             raise _BadValueError(f"{key}.{name}: expected bytes, 0 or more and at most 4 TiB, got {size}")
     if any(not 0 <= size <= _LARGEST for size in group.precopy_dirty):
         raise _BadValueError(f"{key}.precopy_dirty: expected bytes, 0 or more, got {group.precopy_dirty}")
-    sizes = (group.state_size, group.precopy_size, *group.precopy_dirty)
+    sizes = (group.state_size, max(group.precopy_size, group.initial_size), *group.precopy_dirty)
     for rate in (group.rate, group.write_rate):
         if rate is not None and not _is_time(_quotient(sum(sizes), rate)):
             raise _BadValueError(f"{key}.state_size: expected a size that can be sent at this rate in a finite time")

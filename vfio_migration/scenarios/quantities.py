@@ -33,6 +33,7 @@ _KINDS: dict[str, dict[str, str]] = {
     "vfio": {
         "state_size": "size",
         "precopy_size": "size",
+        "initial_size": "size",
         "rate": "rate",
         "write_rate": "rate",
         "config_load": "time",

@@ -61,7 +61,7 @@ def check_sendable(surroundings: Surroundings, devices: Collection[DeviceSpec]) 
     if surroundings.link is None:
         return
     entries = [spec.entry for spec in devices]
-    size = sum(each.state_size + each.precopy_size + sum(each.precopy_dirty) for each in entries)
+    size = sum(each.state_size + each.precopy_size + each.initial_size + sum(each.precopy_dirty) for each in entries)
     size += 0 if surroundings.ram is None else surroundings.ram.size
     parameters = surroundings.parameters
     for key, rate in (

@@ -1,5 +1,6 @@
 """The whole migration once more, chunk by chunk and step by step, as slow and plain as it can be: to compare with."""
 
+import math
 from dataclasses import dataclass, field
 
 from vfio_migration.live import Link, MigrationParameters
@@ -93,7 +94,7 @@ class World:
         bandwidth = self.parameters.switchover_bandwidth
         if bandwidth is None:
             bandwidth = self.measured if self.measured is not None else 0.0
-        return self.parameters.downtime_limit_s * bandwidth
+        return self.parameters.downtime_limit_s * bandwidth if self.parameters.downtime_limit_s else 0.0
 
     def precopy(self, most: int) -> bool:
         """Iterate; says whether the switchover was decided."""
@@ -117,7 +118,8 @@ class World:
             if not sent:
                 self.now = start + 100_000_000 if start + 100_000_000 >= self.now else self.now + 100_000_000
             if self.now - start >= 100_000_000:
-                self.measured = carried * 1e9 / busy if busy else self.measured
+                if carried:
+                    self.measured = carried * 1e9 / busy if busy else math.inf
                 start, carried, busy = self.now, 0, 0
         return False
 
