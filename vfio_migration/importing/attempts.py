@@ -179,6 +179,10 @@ class LoggedMigration:
         """Give the event of a downtime checkpoint; None: it was not logged."""
         return next((event for event in self.events if _is_checkpoint(event, name)), None)
 
+    def status_event(self, status: str) -> LogEvent | None:
+        """Give the first event of coming to this status; None: it was not logged."""
+        return next((event for event in self.events if _is_status(event, status)), None)
+
     def left_paused(self) -> LogEvent | None:
         """Give the event that says that the destination stays paused, if it does."""
         return next((event for event in self.events if _is_left_paused(event)), None)

@@ -165,6 +165,11 @@ def _sent(arguments: str) -> Fields | None:
     return {"device": name, "channel": channel_number, "size": size_number}
 
 
+def _channel(arguments: str) -> Fields | None:
+    number = _number(arguments)
+    return None if number is None else {"channel": number}
+
+
 def _numbers(**patterns: str) -> Form:
     matching = _matching(" ".join(rf"{words} (?P<{name}>-?\d{{1,20}})" for name, words in patterns.items()))
 
@@ -205,9 +210,14 @@ FORMS: dict[str, Form] = {
     "vfio_state_pending_exact": _sized("stopcopy size "),
     "vfio_load_state": _sized("data "),
     "vfio_load_state_device_data": _sized("size "),
-    **{f"vfio_load_{what}_{end}": _loading for what in ("bufs_thread", "device_config_state") for end in ("start", "end")},
+    **{
+        f"vfio_load_{what}_{end}": _loading
+        for what in ("bufs_thread", "device_config_state")
+        for end in ("start", "end")
+    },
     **{f"vfio_load_state_device_buffer_load_{end}": _packet for end in ("start", "end")},
     "multifd_send_end": _sent,
+    "multifd_send_thread_start": _channel,
     "migrate_transferred": _transferred,
     "migration_bitmap_sync_end": _numbers(dirty_pages="dirty_pages"),
     "migrate_set_state": _matching(r"new state (?P<new_state>[\w-]+)"),

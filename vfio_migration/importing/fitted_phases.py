@@ -36,8 +36,9 @@ def fit_phases(findings: Findings, make: Callable[[], Scenario]) -> Scenario:
         del expected[_START]  # no log says how long it took from the last byte on
     had = dict(findings.phases)
     scenario = _fitted(findings, make, expected)
-    if findings.link and (scenario is None or _beyond_ns(scenario, expected) > _WORTH_SAYING_NS):
-        left = "never be decided" if scenario is None else f"take {ms(_beyond_ns(scenario, expected) / 1e9)} longer"
+    too_long_ns = 0 if scenario is None else _beyond_ns(scenario, {_TRANSFER: expected[_TRANSFER]})
+    if findings.ram_size is not None and findings.link and (scenario is None or too_long_ns > _WORTH_SAYING_NS):
+        left = "never be decided" if scenario is None else f"take {ms(too_long_ns / 1e9)} longer"
         findings.note(
             f"with the memory, the dirtying and the link that the log shows, the switchover would {left}: memory is "
             "not written, and what its rest took is in final_query_s"

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from vfio_migration.device import DeviceState
 from vfio_migration.importing.attempts import SAVE_BEGIN, SAVE_END, SAVE_THREAD_BEGIN, LoggedMigration, Window
 from vfio_migration.importing.channels import find_channels
-from vfio_migration.importing.findings import Findings
 from vfio_migration.importing.covered_times import covered_ns
+from vfio_migration.importing.findings import Findings
 from vfio_migration.importing.logged_changes import LoggedChanges
 from vfio_migration.wording import ms
 
@@ -27,7 +27,7 @@ def find_transfer(findings: Findings, migration: LoggedMigration, changes: Logge
         for name, (first, last) in saved.items():
             if name in findings.devices:
                 findings.devices[name].transfer_ns = max(0, last - first - stop_copy.get(name, 0))
-        find_channels(findings, window)
+        find_channels(findings, migration)
         _note_rest(findings, saved, window)
         return
     share = max(0.0, window.seconds * 1e9 - sum(stop_copy.values())) / len(findings.devices)
