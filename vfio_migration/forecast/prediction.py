@@ -288,8 +288,6 @@ def _notes(scenario: Scenario) -> tuple[str, ...]:
 def _not_planned(scenario: Scenario) -> Iterator[str]:
     """Say what of a scenario is no part of the prediction."""
     parameters = scenario.surroundings.parameters
-    if parameters.multifd_channels:
-        yield "multifd_channels is no part of the prediction yet: device states are sent one after another"
     if parameters.switchover_ack:
         yield "switchover_ack is no part of the prediction yet: the source does not wait for it"
 

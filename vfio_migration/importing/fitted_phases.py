@@ -41,7 +41,7 @@ def fit_phases(findings: Findings, make: Callable[[], Scenario]) -> Scenario:
         left = "never be decided" if scenario is None else f"take {ms(too_long_ns / 1e9)} longer"
         findings.note(
             f"with the memory, the dirtying and the link that the log shows, the switchover would {left}: memory is "
-            "not written, and what its rest took is in final_query_s"
+            "not written, and what its rest took is in final_query_s (beside threads that save: in other_state_s)"
         )
         findings.ram_size = findings.dirty_rate = None
         findings.phases = dict(had)
