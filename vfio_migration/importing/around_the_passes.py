@@ -3,7 +3,8 @@ What lies between `src-downtime-start` and the destination's start, and in no pa
 
 Nothing of that is dropped without a word. What the destination takes to load is seen from the source's last byte to
 `dst-precopy-loadvm-completed`: two logs, and so two clocks. It is only believed if it is no more than a part of the
-rest, as it is where both clocks are set by the same server.
+rest, beside what the destination's own lines say of loading, or if both also began together: as it is where both clocks
+are set by the same server.
 """
 
 from vfio_migration.importing.attempts import LoggedMigration, Window
@@ -35,8 +36,13 @@ def find_phases(
     tail_ns = 0 if end is None else max(0, end.time_ns - transfer.end.time_ns)
     loaded = None if arrival is None else _loaded(arrival)
     if begin is not None and arrival is not None and loaded is not None:
+        loading_ns = loaded.time_ns - transfer.end.time_ns
         both_ns = transfer.end.time_ns - begin.time_ns + arrival.start.end.time_ns - loaded.time_ns
-        _find_loading(findings, loaded.time_ns - transfer.end.time_ns, tail_ns, both_ns)
+        began_together = _began_together(migration, arrival.migration)
+        believed_ns = (
+            loading_ns if began_together else max(_LEAST_BELIEVED_NS, _PART_BELIEVED * both_ns) + findings.loading_ns
+        )
+        _find_loading(findings, loading_ns, tail_ns, believed_ns)
     elif tail_ns:
         _find_tail(findings, tail_ns)
     if arrival is not None and loaded is not None:
@@ -51,20 +57,34 @@ def took_ns(findings: Findings, migration: LoggedMigration, arrival: Arrival | N
     return arrival.start.end.time_ns - begin.time_ns
 
 
-def _find_loading(findings: Findings, loading_ns: int, tail_ns: int, both_ns: int) -> None:
+def _began_together(source: LoggedMigration, destination: LoggedMigration) -> bool:
+    """Whether the destination began, by its clock, while the source set up by its own, as it does by one clock."""
+    setup, active, there = (
+        source.status_event("setup"),
+        source.status_event("active"),
+        destination.status_event("active"),
+    )
+    if setup is None or active is None or there is None:
+        return False
+    return setup.time_ns - _LEAST_BELIEVED_NS <= there.time_ns <= active.time_ns + _LEAST_BELIEVED_NS
+
+
+def _find_loading(findings: Findings, loading_ns: int, tail_ns: int, believed_ns: float) -> None:
     """Take the time between the two logs, if their clocks agree as far as can be told."""
-    if 0 <= loading_ns <= max(_LEAST_BELIEVED_NS, _PART_BELIEVED * both_ns):
+    if 0 <= loading_ns <= believed_ns:
         findings.one_clock = True
         findings.add_phase("load_state_s", loading_ns)
         if loading_ns >= _WORTH_SAYING_NS:
+            less = ", less what link and loading have of it" if findings.loading_ns else ""
             findings.note(
                 f"{ms(loading_ns / 1e9, digits=3)} lie between the last byte of the source and the destination's "
-                "having loaded all, load_state_s of [phases]: as right as the two clocks are alike"
+                f"having loaded all, load_state_s of [phases]{less}: as right as the two clocks are alike"
             )
         return
+    instead = "what its lines of loading say" if findings.loading_ns else "0"
     findings.note(
         "the clocks of the two logs do not agree: what lies between the last byte of the source and the destination's "
-        "having loaded all is unknown, and 0 stands for it"
+        f"having loaded all is unknown, and {instead} stands for it"
     )
     _find_tail(findings, tail_ns)
 

@@ -21,7 +21,8 @@ _REPORTED = 10  # at the beginning of a log, and at its end
 _OVER = ("completed", "failed", "cancelled")
 _CHANGES = ("vfio_vmstate_change", "vfio_vmstate_change_prepare")
 _REQUEST, _ANSWER = "vfio_migration_set_state", "vfio_migration_set_device_state"
-SAVE_BEGIN = ("vfio_save_complete_precopy_start", "vfio_save_complete_precopy_thread_start")
+SAVE_THREAD_BEGIN = "vfio_save_complete_precopy_thread_start"
+SAVE_BEGIN = ("vfio_save_complete_precopy_start", SAVE_THREAD_BEGIN)
 SAVE_END = ("vfio_save_complete_precopy", "vfio_save_complete_precopy_thread_end")
 
 
@@ -177,6 +178,10 @@ class LoggedMigration:
     def checkpoint(self, name: str) -> LogEvent | None:
         """Give the event of a downtime checkpoint; None: it was not logged."""
         return next((event for event in self.events if _is_checkpoint(event, name)), None)
+
+    def status_event(self, status: str) -> LogEvent | None:
+        """Give the first event of coming to this status; None: it was not logged."""
+        return next((event for event in self.events if _is_status(event, status)), None)
 
     def left_paused(self) -> LogEvent | None:
         """Give the event that says that the destination stays paused, if it does."""

@@ -150,6 +150,26 @@ def _loading(arguments: str) -> Fields | None:
     return {"device": name} if name else None
 
 
+def _packet(arguments: str) -> Fields | None:
+    name, index = _inside(arguments, " idx ")
+    number = _number(index)
+    return {"device": name, "index": number} if name and number is not None else None
+
+
+def _sent(arguments: str) -> Fields | None:
+    name, rest = _inside(arguments, " channel ")
+    channel, _, size = rest.partition(" bytes ")
+    channel_number, size_number = _number(channel), _number(size)
+    if not name or channel_number is None or size_number is None:
+        return None
+    return {"device": name, "channel": channel_number, "size": size_number}
+
+
+def _channel(arguments: str) -> Fields | None:
+    number = _number(arguments)
+    return None if number is None else {"channel": number}
+
+
 def _numbers(**patterns: str) -> Form:
     matching = _matching(" ".join(rf"{words} (?P<{name}>-?\d{{1,20}})" for name, words in patterns.items()))
 
@@ -190,8 +210,14 @@ FORMS: dict[str, Form] = {
     "vfio_state_pending_exact": _sized("stopcopy size "),
     "vfio_load_state": _sized("data "),
     "vfio_load_state_device_data": _sized("size "),
-    "vfio_load_device_config_state_start": _loading,
-    "vfio_load_device_config_state_end": _loading,
+    **{
+        f"vfio_load_{what}_{end}": _loading
+        for what in ("bufs_thread", "device_config_state")
+        for end in ("start", "end")
+    },
+    **{f"vfio_load_state_device_buffer_load_{end}": _packet for end in ("start", "end")},
+    "multifd_send_end": _sent,
+    "multifd_send_thread_start": _channel,
     "migrate_transferred": _transferred,
     "migration_bitmap_sync_end": _numbers(dirty_pages="dirty_pages"),
     "migrate_set_state": _matching(r"new state (?P<new_state>[\w-]+)"),
@@ -208,19 +234,15 @@ FORMS: dict[str, Form] = {
     "virtio_rng_vm_state_change": _anything,
 }
 MARKS = frozenset(name for name in FORMS if name.startswith("virtio_"))
-_LOADING = ("bufs_thread", "device_config_state", "state_device_buffer_load")
 # Known, with nothing in them that an import has a use for.
 PASSED_OVER = frozenset(
     {
         *(f"vfio_{what}_{end}" for what in ("arc", "change", "join") for end in ("begin", "end")),
         *(f"migration_phase_{end}" for end in ("begin", "end")),
-        *(f"multifd_send_{end}" for end in ("begin", "end")),
+        "multifd_send_begin",
         *(f"savevm_section_{end}" for end in ("start", "end")),
-        *(f"vfio_load_{what}_{end}" for what in _LOADING for end in ("start", "end")),
         "migration_thread_low_pending",
-        "vfio_load_state_device_data",
         "vfio_migration_state_notifier",
-        "vfio_save_block",
         "vfio_vmstate_thread",
     }
 )

@@ -24,6 +24,7 @@ class FoundDevice:
     state_size: int | None = None  # bytes, and bytes per second: None where no line says so
     write_rate: float | None = None
     config_load_ns: int = 0
+    in_thread: bool = False  # whether a thread of its own saved it, over multifd channels
     in_tree: bool | None = None  # what the tree says of x-migration-parallel-states; None: nothing
 
     @property
@@ -57,6 +58,8 @@ class Findings:
     ram_size: int | None = None  # bytes; None: nothing says so, as below
     dirty_rate: float | None = None
     link: dict[str, float] = field(default_factory=dict)  # by the scenario's keys
+    channels: int = 0  # for multifd
+    loading_ns: int = 0  # in which the destination loaded something, as far as its lines say
     parameters: dict[str, float | bool] = field(default_factory=dict)
     with_sizes: bool = True  # whether the above, and loading, are written
     one_clock: bool = False  # whether the times of both logs are taken to be by the same clock

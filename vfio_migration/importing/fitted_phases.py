@@ -8,6 +8,7 @@ shows. So the switchover is as long as it was, and what a faster link would do c
 from collections.abc import Callable, Mapping
 
 from vfio_migration.importing.findings import Findings
+from vfio_migration.importing.fitted_loading import fit_loading
 from vfio_migration.plan import blackout_parts
 from vfio_migration.scenarios import Scenario
 from vfio_migration.wording import ms
@@ -31,13 +32,16 @@ def fit_phases(findings: Findings, make: Callable[[], Scenario]) -> Scenario:
     if not (findings.link or any(each.write_rate or each.config_load_ns for each in findings.devices.values())):
         return make()
     expected = _parts_ns(_without_sizes(findings, make))
+    if not findings.one_clock:
+        del expected[_START]  # no log says how long it took from the last byte on
     had = dict(findings.phases)
     scenario = _fitted(findings, make, expected)
-    if findings.link and (scenario is None or _beyond_ns(scenario, expected) > _WORTH_SAYING_NS):
-        left = "never be decided" if scenario is None else f"take {ms(_beyond_ns(scenario, expected) / 1e9)} longer"
+    too_long_ns = 0 if scenario is None else _beyond_ns(scenario, {_TRANSFER: expected[_TRANSFER]})
+    if findings.ram_size is not None and findings.link and (scenario is None or too_long_ns > _WORTH_SAYING_NS):
+        left = "never be decided" if scenario is None else f"take {ms(too_long_ns / 1e9)} longer"
         findings.note(
             f"with the memory, the dirtying and the link that the log shows, the switchover would {left}: memory is "
-            "not written, and what its rest took is in final_query_s"
+            "not written, and what its rest took is in final_query_s (beside threads that save: in other_state_s)"
         )
         findings.ram_size = findings.dirty_rate = None
         findings.phases = dict(had)
@@ -46,6 +50,8 @@ def fit_phases(findings: Findings, make: Callable[[], Scenario]) -> Scenario:
         findings.note("with the link that the log shows, the switchover would never be decided: it is not written")
         findings.link.clear()
         scenario = _fitted(findings, make, expected) or make()
+    fit_loading(findings, lambda: _beyond_ns(make(), expected))
+    scenario = make()
     left_ns = _beyond_ns(scenario, expected)
     if left_ns > _WORTH_SAYING_NS:
         findings.note(
@@ -62,7 +68,8 @@ def _fitted(findings: Findings, make: Callable[[], Scenario], expected: Mapping[
         return None
     for _ in range(_MOST_ROUNDS):
         # All of them, whether or not one has changed.
-        changed = [_shortened(findings, part, ns - expected[part]) for part, ns in _parts_ns(scenario).items()]
+        parts = _parts_ns(scenario)
+        changed = [_shortened(findings, part, parts[part] - ns) for part, ns in expected.items()]
         if not any(changed):
             break
         scenario = make()
@@ -70,7 +77,8 @@ def _fitted(findings: Findings, make: Callable[[], Scenario], expected: Mapping[
 
 
 def _beyond_ns(scenario: Scenario, expected: Mapping[str, int]) -> int:
-    return sum(_parts_ns(scenario).values()) - sum(expected.values())
+    parts = _parts_ns(scenario)
+    return sum(parts[part] - ns for part, ns in expected.items())
 
 
 def _without_sizes(findings: Findings, make: Callable[[], Scenario]) -> Scenario:

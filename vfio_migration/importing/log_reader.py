@@ -30,7 +30,7 @@ _BLOCK = 1 << 20
 _LONGEST_LINE = 1 << 16  # bytes that are kept of a line that is longer than a block
 _REMEMBERED = 4096  # arguments and minutes that may come again
 _SHOWN = 60
-_OF_OURS = re.compile(r"[ :]vfio_(?:(?:arc|change|join)_(?:begin|end)|save_block|load_bufs_thread_(?:start|end)) ")
+_OF_OURS = re.compile(r"[ :]vfio_(?:(?:arc|change|join)_(?:begin|end)|load_bufs_thread_(?:start|end)) ")
 _BEGINNINGS = frozenset(name[:8] for name in (*FORMS, *PASSED_OVER))
 _SIMPLETRACE = re.compile(r"-?\d+\.\d{3} pid=\d+( |$)")
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from vfio_migration.importing.attempts import LoggedMigration, Window
 from vfio_migration.importing.choice import Arrival
 from vfio_migration.importing.findings import Findings
+from vfio_migration.importing.loaded_states import find_loading
 from vfio_migration.importing.log_reader import LogEvent
 from vfio_migration.wording import ms
 from vmstate import NS_PER_SECOND
@@ -16,7 +17,7 @@ from vmstate import NS_PER_SECOND
 _PAGE = 4096  # bytes, of what is dirtied
 _MS_PER_SECOND = 1000
 _EXACT = ("vfio_state_pending", "vfio_state_pending_exact", "vfio_query_stop_copy_size")
-_LOADED = "vfio_load_state_device_data"
+_SENT = ("vfio_save_block", "multifd_send_end")
 
 
 def find_sizes(
@@ -30,7 +31,7 @@ def find_sizes(
     if not findings.link:
         _note_least_bandwidth(findings, migration)
     if arrival is not None:
-        _find_loading(findings, arrival.migration.events, names)
+        find_loading(findings, arrival.migration.events, names)
     _note_unsaid(findings)
 
 
@@ -39,7 +40,7 @@ def _find_states(findings: Findings, events: Iterable[LogEvent], stop: Window) -
     sent: dict[str, int] = {}
     said: dict[str, int] = {}
     for event in events:
-        if event.name == "vfio_save_block" and event.line >= stop.end.line:
+        if event.name in _SENT and event.line >= stop.end.line:
             sent[event.fields["device"]] = sent.get(event.fields["device"], 0) + event.fields["size"]
         elif event.name in _EXACT and event.fields["size"]:
             said[event.fields["device"]] = event.fields["size"]
@@ -103,31 +104,6 @@ def _find_dirtying(findings: Findings, before: Iterable[LogEvent]) -> None:
         f"the guest is taken to dirty {findings.dirty_rate:,.0f} bytes per second, as it did between the last two "
         f"looks at it, in pages of {_PAGE:,} bytes: a guess, as it goes by what the guest does"
     )
-
-
-def _find_loading(findings: Findings, events: Iterable[LogEvent], names: Mapping[str, str]) -> None:
-    """Take how long data and configuration took to load, from the line before each to the line that says so."""
-    begun: dict[str, LogEvent] = {}
-    loaded: dict[str, tuple[int, int]] = {}
-    for event in events:
-        device = findings.devices.get(names.get(event.fields.get("device", ""), ""))
-        if device is None:
-            continue
-        if event.name == _LOADED and device.name in begun:
-            size, ns = loaded.get(device.name, (0, 0))
-            took_ns = event.time_ns - begun[device.name].time_ns
-            loaded[device.name] = size + event.fields["size"], ns + max(0, took_ns)
-        elif event.name == "vfio_load_device_config_state_end" and device.name in begun:
-            device.config_load_ns += max(0, event.time_ns - begun[device.name].time_ns)
-        begun[device.name] = event
-    for name, (size, ns) in loaded.items():
-        if size and ns:
-            findings.devices[name].write_rate = size * NS_PER_SECOND / ns
-    if loaded:
-        findings.note(
-            "write_rate is from the line that announces data to the one that says that they are loaded: a guess, as "
-            "waiting for them is in it"
-        )
 
 
 def _note_unsaid(findings: Findings) -> None:

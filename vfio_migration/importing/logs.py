@@ -95,13 +95,13 @@ def _imported(
     if arrival is not None:
         _destination_side(findings, arrival, names, walked)
     find_parallel_sides(findings, walked)
+    find_sizes(findings, migration, stop, arrival, names)
     find_phases(findings, migration, stop, transfer, arrival)
     if not findings.overlapping:
         findings.note(
             "the changes of state in the log come one after another; in this scenario parallel changes are on: "
             "--set '*.parallel=false' gives the switchover as it was"
         )
-    find_sizes(findings, migration, stop, arrival, names)
 
     def text() -> str:
         return scenario_text(findings, migration, None if destination is None else destination.name)

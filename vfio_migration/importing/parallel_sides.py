@@ -1,5 +1,6 @@
 """The sides of a migration whose devices changed at the same time: who changed in turn, what threads cost."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,6 +55,8 @@ def _find_in_turn(findings: Findings, sides: Sequence[ParallelSide]) -> None:
     devices = findings.devices
     if any(device.in_tree for device in devices.values()):
         in_turn = [name for name, device in devices.items() if device.in_tree is False]
+    elif (said := _in_turn_by_handlers(findings, sides)) is not None:
+        in_turn = said
     else:
         in_turn = in_turn_among(
             [walked_side(findings, each.window, each.found, running=each.running) for each in sides]
@@ -65,3 +68,21 @@ def _find_in_turn(findings: Findings, sides: Sequence[ParallelSide]) -> None:
             f"{listed(list(map(repr, in_turn)), most=_MOST)} change in turn, beside others that do not: parallel "
             "changes are off for them (parallel = false)"
         )
+
+
+def _in_turn_by_handlers(findings: Findings, sides: Sequence[ParallelSide]) -> list[str] | None:
+    """
+    Tell it by the lines of the devices' own handlers, which logs of ours have; None: there are none.
+
+    A device that changes in a thread has two in a pass, one that launches and one that joins; any other has one.
+    """
+    calls = Counter(
+        (place, event.fields["handler"], event.fields["kind"])
+        for place, side in enumerate(sides)
+        for event in side.window.events
+        if event.name == "handler_begin" and event.fields["handler"] in findings.devices
+    )
+    if not calls:
+        return None
+    in_threads = {name for (_, name, _), count in calls.items() if count > 1}
+    return [name for name in findings.devices if name not in in_threads]

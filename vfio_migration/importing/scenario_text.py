@@ -53,6 +53,8 @@ def _data(findings: Findings, migration: LoggedMigration) -> dict[str, Any]:
     }
     if findings.with_sizes:
         data |= _surroundings(findings)
+    if findings.channels:  # which says how states were sent, whether or not their sizes are written
+        data["parameters"] = data.get("parameters", {}) | {"multifd_channels": findings.channels}
     if findings.phases:
         data["phases"] = {name: ns / 1e9 for name, ns in findings.phases.items()}
     return data | ({"handlers": handlers} if handlers else {})
@@ -80,6 +82,8 @@ def _device_data(findings: Findings, device: FoundDevice) -> dict[str, Any]:
     }
     if not device.parallel:
         data["parallel"] = False
+    if findings.channels and not device.in_thread:
+        data["multifd"] = False
     data |= _state(findings, device)
     data["latency"] = {arc_name(a, b): ns / 1e9 for (a, b), ns in device.arcs.items()}
     return data

@@ -1,9 +1,11 @@
 """How long the devices' states took to transfer in the switchover, and what else was sent then."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from vfio_migration.device import DeviceState
-from vfio_migration.importing.attempts import SAVE_BEGIN, SAVE_END, LoggedMigration, Window
+from vfio_migration.importing.attempts import SAVE_BEGIN, SAVE_END, SAVE_THREAD_BEGIN, LoggedMigration, Window
+from vfio_migration.importing.channels import find_channels
+from vfio_migration.importing.covered_times import covered_ns
 from vfio_migration.importing.findings import Findings
 from vfio_migration.importing.logged_changes import LoggedChanges
 from vfio_migration.wording import ms
@@ -25,6 +27,7 @@ def find_transfer(findings: Findings, migration: LoggedMigration, changes: Logge
         for name, (first, last) in saved.items():
             if name in findings.devices:
                 findings.devices[name].transfer_ns = max(0, last - first - stop_copy.get(name, 0))
+        find_channels(findings, migration)
         _note_rest(findings, saved, window)
         return
     share = max(0.0, window.seconds * 1e9 - sum(stop_copy.values())) / len(findings.devices)
@@ -38,9 +41,7 @@ def find_transfer(findings: Findings, migration: LoggedMigration, changes: Logge
 
 def _note_rest(findings: Findings, saved: Mapping[str, tuple[int, int]], window: Window) -> None:
     """Take what lies before and between the devices' states for that of all others."""
-    covered = _covered(saved.values())
-    if sum(last - first for first, last in saved.values()) > covered:
-        findings.note("states were saved at the same time (multifd); in this scenario it is one after another")
+    covered = _saving_ns(findings, saved)
     first = min(first for first, _ in saved.values())
     query = min(max(0, first - window.begin.time_ns), max(0, round(window.seconds * 1e9) - covered))
     other = max(0, round(window.seconds * 1e9) - covered - query)
@@ -54,6 +55,16 @@ def _note_rest(findings: Findings, saved: Mapping[str, tuple[int, int]], window:
         )
 
 
+def _saving_ns(findings: Findings, saved: Mapping[str, tuple[int, int]]) -> int:
+    """Give how long the scenario saves devices: threads beside each other and beside the others, these in turn."""
+    threads = [name for name in saved if name in findings.devices and findings.devices[name].in_thread]
+    others = [saved[name] for name in saved if name not in threads]
+    covered = covered_ns(others)
+    if sum(last - first for first, last in others) > covered:
+        findings.note("states were saved at the same time; in this scenario it is one after another")
+    return max([covered, *(saved[name][1] - saved[name][0] for name in threads)])
+
+
 def _saved(findings: Findings, migration: LoggedMigration, window: Window) -> _Spans:
     """Find when each device was saved; where only the end is logged, it began when the one before had ended."""
     begun: dict[str, tuple[int, int]] = {}
@@ -64,6 +75,8 @@ def _saved(findings: Findings, migration: LoggedMigration, window: Window) -> _S
         name = event.fields.get("name", "")
         if event.name in SAVE_BEGIN:
             begun.setdefault(name, (event.time_ns, event.line))
+            if event.name == SAVE_THREAD_BEGIN and name in findings.devices:
+                findings.devices[name].in_thread = True
         elif event.name in SAVE_END and name in begun:
             saved[name] = (begun[name][0], event.time_ns)
         elif event.name in SAVE_END and not starts and name in findings.devices:
@@ -80,12 +93,3 @@ def _saved(findings: Findings, migration: LoggedMigration, window: Window) -> _S
             "before was done, the first when the machine had stopped"
         )
     return saved
-
-
-def _covered(spans: Iterable[tuple[int, int]]) -> int:
-    """Give how much time at least one of the spans covers."""
-    covered, reached = 0, -1
-    for first, last in sorted(spans):
-        covered += max(0, last - max(first, reached))
-        reached = max(reached, last)
-    return covered

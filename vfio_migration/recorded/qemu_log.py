@@ -48,6 +48,8 @@ _SECTION = {"instance": 0}
 OUR_FORMATS = {
     "handler_begin": "(%(handler)s) priority %(priority)d pass %(kind)s",
     "handler_end": "(%(handler)s) priority %(priority)d pass %(kind)s",
+    "multifd_send_begin": "(%(name)s) channel %(channel)d bytes %(bytes)d",
+    "multifd_send_end": "(%(name)s) channel %(channel)d bytes %(bytes)d",
 }
 FORMATS = QEMU_FORMATS | OUR_FORMATS
 
