@@ -53,7 +53,7 @@ def test_each_part_of_the_switchover_is_what_its_passes_take(name: str, mode: st
         taken[each.side] += each.serial_s if mode == "serial" else each.mechanism_s
     (once,) = run(scenario, mode).modes[mode].runs
     report = once.report
-    # Before its passes the destination waits for what has come and is not loaded yet: of gpus and mlx5, not of the others.
+    # Before its passes the destination waits for what has come and is not loaded yet: in gpus and in mlx5.
     blackout = [(each.what, each.seconds) for each in predict(scenario).blackout if each.part == "destination_start_s"]
     loading = sum(seconds for what, seconds in blackout if what in {"still to be loaded", "config_load"})
     assert (loading > 0) == (name in {"gpus", "mlx5"})
