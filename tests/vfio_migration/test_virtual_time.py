@@ -3,10 +3,11 @@
 import hashlib
 
 import pytest
+from suite.bundled import BUNDLED
 from suite.machines import SERIAL
 
 from vfio_migration import migrate
-from vfio_migration.scenarios.file import bundled_scenarios, load_scenario
+from vfio_migration.scenarios.file import load_scenario
 from vfio_migration.scenarios.model import Scenario
 from vfio_migration.scenarios.runner import run_scenario
 from vmstate import Recorder, VirtualClock
@@ -43,7 +44,7 @@ def test_all_runs_of_the_host_record_the_same_byte_for_byte(mode: str, runs: int
     assert digests == {hashlib.sha256(first.encode()).hexdigest()}
 
 
-@pytest.mark.parametrize("name", bundled_scenarios())
+@pytest.mark.parametrize("name", BUNDLED)
 def test_the_switchover_is_exactly_the_sum_that_the_plan_gives(name: str) -> None:
     scenario = load_scenario(name)
     result = run_scenario(scenario, runs=1, make_clock=VirtualClock)

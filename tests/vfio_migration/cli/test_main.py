@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from vfio_migration import MockDevice
 from vfio_migration.changes.launchers import THREADS, Launcher, make_launcher
 from vfio_migration.cli.main import app
+from vfio_migration.scenarios.file import load_scenario
 from vmstate import Clock
 
 
@@ -48,15 +49,26 @@ def test_without_a_command_there_is_help() -> None:
 def test_scenarios_lists_the_bundled_ones_with_what_they_are() -> None:
     result = invoke("scenarios")
     assert result.exit_code == 0
-    assert re.findall(r"^(\w+) +\w+", result.stdout, flags=re.MULTILINE)[:1] == ["host"]
-    for name, words in (("host", "a QEMU 11.1 host"), ("mixed", "VFs and GPUs at two depths"), ("vfs", "four VFs")):
+    # A description that is too long for the line goes on below, indented.
+    listed = ["gpus", "host", "mixed", "mlx5", "vfs"]
+    assert re.findall(r"^(\w+) +\w+", result.stdout, flags=re.MULTILINE) == listed
+    for name, words in (
+        ("gpus", "four vGPUs"),
+        ("host", "a QEMU 11.1 host"),
+        ("mixed", "VFs and GPUs at two depths"),
+        ("mlx5", "four mlx5 VFs"),
+        ("vfs", "four VFs"),
+    ):
         assert re.search(rf"^{name} +{words}", result.stdout, flags=re.MULTILINE)
 
 
 def test_run_shows_both_modes_and_the_bounds() -> None:
     result = invoke("run", "vfs", "--virtual", "--runs", "1")
     assert result.exit_code == 0
-    for words in ("vfs, serial: switchover 1,040.0 ms", "vfs, parallel: switchover 290.0 ms", "mechanism_s", "3.59 x"):
+    # Arcs of 30 + 80 and 105 + 35 ms, four times or once. Between them memory: after five windows of 312.5 MB there are
+    # 2,000 - 5 * 302.5 = 487.5 MB, 156.0 ms on the link; and of each VF 48 MB, read in 12.0 ms and sent in 15.36, four
+    # times 27.36: 265.4 ms.
+    for words in ("vfs, serial: switchover 1,265.4 ms", "vfs, parallel: switchover 515.4 ms", "mechanism_s", "2.46 x"):
         assert words in result.stdout
     assert result.stderr == ""
 
@@ -209,7 +221,7 @@ def test_state_that_did_not_arrive_makes_the_exit_status_1(scenario: str, monkey
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (None, ["bad.toml", "cannot be read", "host, mixed, vfs"]),
+        (None, ["bad.toml", "cannot be read", "gpus, host, mixed, mlx5, vfs"]),
         ("[tree", ["bad.toml", "expected TOML"]),
         (SMALL.replace("0.010", "-1"), ["bad.toml", "vfio[0].latency.'default'", "0 or more", "-1"]),
     ],
@@ -267,7 +279,8 @@ def test_predict_shows_what_set_changes(tmp_path: Path) -> None:
     result = invoke("predict", "host", "--set", "gpu*.depth=3", "--json", str(file))
     assert "with --set, against the scenario as it stands" in " ".join(result.stdout.split())
     stands = json.loads(file.read_text(encoding="utf-8"))["as_it_stands"]
-    assert stands["switchover_s"] == pytest.approx(0.707)
+    assert stands["switchover_s"] == pytest.approx(load_scenario("host").plan().bounds.mechanism_s)
+    # GPUs beside VFs: 30 of 40 + 30, 80 of 100 + 80, 105 of 150 + 105 and 35 of 40 + 35 ms pass at the same time.
     assert stands["difference_s"]["switchover_s"] == pytest.approx(-0.250)
     assert "as it stands" not in invoke("predict", "host").stdout
 

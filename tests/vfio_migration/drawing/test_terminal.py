@@ -1,8 +1,10 @@
 import io
+from functools import cache
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from suite.bundled import BUNDLED
 from suite.machines import SMALL, small
 from suite.pictured import over_channels, whole
 
@@ -38,15 +40,22 @@ def result_of(scenario: Scenario, runs: int = 1) -> Result:
     return run_scenario(scenario, runs=runs, make_clock=VirtualClock)
 
 
+@cache
+def bundled_result(name: str) -> Result:
+    return result_of(load_scenario(name))
+
+
 def renamed(name: str, device: str = "vf") -> Scenario:
     return parse_scenario(SMALL.replace('"vf', f'"{device}'), Path(f"{name}.toml"))
 
 
-@pytest.mark.parametrize("name", ["host", "mixed", "vfs"])
+@pytest.mark.parametrize("name", BUNDLED)
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
 @pytest.mark.parametrize("width", [40, 80])
 def test_a_result_is_plain_text_of_the_console_s_width_and_encoding(name: str, encoding: str, width: int) -> None:
-    lines = shown(load_scenario(name), encoding, width)
+    console = terminal(encoding, width)
+    print_result(console, bundled_result(name))
+    lines = printed(console)
     assert max(map(len, lines)) <= width
     assert not any("\x1b" in line for line in lines)
     if encoding != "utf-8":

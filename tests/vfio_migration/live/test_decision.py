@@ -40,10 +40,10 @@ def test_what_took_time_is_measured_while_the_link_was_busy_and_nothing_says_not
 
 @pytest.mark.parametrize("settings", [[], ["ram.size=1000000000", "ram.dirty_rate=1e6"]])
 def test_a_link_that_takes_no_time_is_planned_as_it_runs_and_costs_nothing(settings: list[str]) -> None:
-    scenario = override(load_scenario("host"), ["link.bandwidth=1e30", *settings])
+    scenario = override(load_scenario("mixed"), ["link.bandwidth=1e30", *settings])
     prediction = predict(scenario)
     assert not prediction.never
-    assert prediction.switchover_s == pytest.approx(predict(load_scenario("host")).switchover_s)
+    assert prediction.switchover_s == pytest.approx(predict(load_scenario("mixed")).switchover_s)
     report = run_once(scenario, VirtualClock()).report
     assert report.switchover_s == pytest.approx(prediction.switchover_s, abs=2e-6)
 

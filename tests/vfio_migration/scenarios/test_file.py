@@ -48,7 +48,7 @@ def one(more: str = "") -> Scenario:
 # What can be described:
 
 
-@pytest.mark.parametrize("name", ["host", "mixed", "vfs"])
+@pytest.mark.parametrize("name", bundled_scenarios())
 def test_a_bundled_scenario_loads_by_its_name(name: str) -> None:
     loaded = load_scenario(name)
     assert loaded.name == name
@@ -56,7 +56,7 @@ def test_a_bundled_scenario_loads_by_its_name(name: str) -> None:
 
 
 def test_the_bundled_scenarios_are_those_that_load_by_name() -> None:
-    assert list(bundled_scenarios()) == ["host", "mixed", "vfs"]
+    assert list(bundled_scenarios()) == ["gpus", "host", "mixed", "mlx5", "vfs"]
 
 
 def test_host_has_its_vfs_three_and_its_gpus_five_buses_down() -> None:
@@ -322,7 +322,9 @@ def test_a_scenario_that_is_not_there_gives_an_error_with_the_name_and_those_tha
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ScenarioError, match=r"(?s)cannot be read.*expected the path .*host, mixed, vfs") as caught:
+    with pytest.raises(
+        ScenarioError, match=r"(?s)cannot be read.*expected the path .*gpus, host, mixed, mlx5, vfs"
+    ) as caught:
         load_scenario(name)
     assert str(caught.value).startswith(f"{name}: ")
 
