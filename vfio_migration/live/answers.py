@@ -93,18 +93,19 @@ def next_answer(channel: Channel) -> Answer | None:
     return _next_answer(lambda size: _receive(channel, size))
 
 
-def give_answer(channel: Channel, answer: Answer) -> None:
+def give_answer(channel: Channel, answer: Answer, *, timeout_s: float | None = None) -> None:
     """
     Send an answer, and repeat it until the source has heard it or is gone.
 
     Raises:
         ChannelClosedError: the source is gone.
+        TimeoutError: it does not say for so many seconds whether it has heard it.
 
     """
     frame = answer.packed()
     for _ in range(_MOST_REPEATS):
         channel.send(frame)
-        request = _receive(channel, _REQUEST_SIZE)
+        request = _receive(channel, _REQUEST_SIZE, timeout_s)
         if request is None or request == _request(_RequestKind.THANKS):
             return  # gone: it has heard it, or will say that it does not know
         # Whatever else it is, altered or not, it can only ask for one thing.

@@ -15,6 +15,8 @@ from vfio_migration.live.stream import NotedState, StreamReader
 from vfio_migration.registered import VFIOMigration, devices_of
 from vmstate import CallbackErrors, Machine, Migratable, RunState, get_logger
 
+_FAILURE_HEARD_S = 10.0  # how long a source may take to say that it has heard of a failure
+
 
 class Destination:
     """
@@ -116,7 +118,7 @@ class Destination:
         machine = self._machine
         reader = self._reader
         try:
-            reader.header(self._parameters)
+            return_path = reader.header(self._parameters, confirmed=self._confirmed)
             self._set_status(MigrationStatus.ACTIVE)
             self._incoming.start()
             with machine.big_lock:
@@ -142,7 +144,7 @@ class Destination:
             if self.status is MigrationStatus.ACTIVE:
                 self._checkpoint("dst-precopy-loadvm-completed")
         self.loaded_ns = machine.clock.now()
-        if self._parameters.return_path and not self._confirmed:
+        if return_path and not self._confirmed:
             self._say(Answer(AnswerKind.LOADED, reader.checksum))  # it is all here, whether the source hears so or not
         return noted
 
@@ -234,8 +236,11 @@ class Destination:
             _log.warning("incoming migration failed", machine=self._machine.name, error=described(error))
 
     def _say(self, answer: Answer) -> None:
+        # Whoever made it fail need not be a source that listens; one that is gets the time that it needs.
+        limit_s = _FAILURE_HEARD_S if answer.kind is AnswerKind.FAILED else None
+        limits = [each for each in (limit_s, self._idle_timeout_s) if each is not None]
         try:
-            give_answer(self._channel, answer)
+            give_answer(self._channel, answer, timeout_s=min(limits, default=None))
         except OSError as gone:
             _log.warning("the source is gone", machine=self._machine.name, error=str(gone))
 

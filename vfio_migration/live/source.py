@@ -110,7 +110,7 @@ class Source:
         parameters = self._control.parameters
         with machine.big_lock:
             tell_all(machine, MigrationEvent.SETUP, self._control.keep_error)
-            self._writer.header(parameters)
+            self._writer.header(parameters, confirmed=self._confirmed)
             if self._pool is not None:
                 self._pool.begin()
             for device in devices_of(machine):

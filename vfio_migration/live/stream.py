@@ -3,8 +3,8 @@ The migration stream: a header, sections with a device's state each, and an end,
 
 The format is this project's own, version 3; numbers are big-endian:
 
-    header    8 bytes "VSWMIGR3"; a byte that is 1 if switchovers are acknowledged, else 0; the number of multifd
-              channels, 1 byte
+    header    8 bytes "VSWMIGR3"; a byte: 1 if the switchover is acknowledged, plus 2 if the takeover is confirmed, plus
+              4 if the source waits at the end for an answer; the number of multifd channels, 1 byte
     section   byte 1; index of the device, 4 bytes; its id, as 2 bytes of length and UTF-8; the device's
               part, which says itself where it ends (see `vfio_migration.registered` for QEMU's markers)
     run state byte 2, once, after the source has stopped: the run state that it had then, as a length byte and
@@ -35,6 +35,7 @@ T = TypeVar("T")
 _MAGIC = b"VSWMIGR3"
 _END, _SECTION, _RUN_STATE, _THREADS = 0, 1, 2, 3
 _CAPABILITIES = struct.Struct(">BB")
+_ACK, _CONFIRMED, _RETURN_PATH = 1, 2, 4
 _INDEX = struct.Struct(">BIH")  # kind, index, length of the id
 _COUNT = struct.Struct(">BQ")  # kind, number of sections
 _DEVICES = struct.Struct(">BI")  # kind, number of devices
@@ -108,9 +109,10 @@ class StreamWriter:
         """The checksum over all bytes so far."""
         return self._checksum
 
-    def header(self, parameters: MigrationParameters) -> None:
+    def header(self, parameters: MigrationParameters, *, confirmed: bool) -> None:
         """Begin the stream; says what both sides have to agree on."""
-        self.write(_MAGIC + _CAPABILITIES.pack(parameters.switchover_ack, parameters.multifd_channels))
+        flags = parameters.switchover_ack * _ACK | confirmed * _CONFIRMED | parameters.return_path * _RETURN_PATH
+        self.write(_MAGIC + _CAPABILITIES.pack(flags, parameters.multifd_channels))
         self._seal()
 
     def section(self, index: int, migratable: Migratable, save: Callable[["StreamWriter"], T]) -> T:
@@ -229,19 +231,25 @@ class StreamReader:
             raise self._error("an acknowledgement is asked for, and `switchover_ack` is off on this side")
         self._acknowledge(name)
 
-    def header(self, parameters: MigrationParameters) -> None:
-        """Read the beginning of the stream, of a source that has to agree with this side's parameters."""
+    def header(self, parameters: MigrationParameters, *, confirmed: bool) -> bool:
+        """
+        Read the beginning of the stream, of a source that has to agree with this side.
+
+        Says whether the source waits for an answer at the end: for that, its return path is enough.
+        """
         magic = self.read(len(_MAGIC))
         if magic != _MAGIC:
             raise self._error(f"expected a migration stream of version 3, which begins {_MAGIC!r}, got {magic!r}")
-        acks, channels = _CAPABILITIES.unpack(self.read(_CAPABILITIES.size))
+        flags, channels = _CAPABILITIES.unpack(self.read(_CAPABILITIES.size))
         self._check_seal()
         for name, theirs, ours in (
-            ("switchover_ack", bool(acks), parameters.switchover_ack),
+            ("takeover", _takeover(bool(flags & _CONFIRMED)), _takeover(confirmed)),
+            ("switchover_ack", bool(flags & _ACK), parameters.switchover_ack),
             ("multifd_channels", channels, parameters.multifd_channels),
         ):
             if theirs != ours:
-                raise self._error(f"{name} is {theirs} at the source and {ours} here: give both sides the same")
+                raise self._error(f"{name} is {theirs!r} at the source and {ours!r} here: give both sides the same")
+        return bool(flags & _RETURN_PATH)
 
     def load_sections(
         self,
@@ -326,3 +334,7 @@ class StreamReader:
 
     def _error(self, what: str) -> StreamError:
         return StreamError(f"{self._where}, offset {self._offset}: {what}")
+
+
+def _takeover(confirmed: bool) -> str:
+    return "confirmed" if confirmed else "qemu"

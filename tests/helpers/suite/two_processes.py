@@ -55,9 +55,19 @@ class End:
                 return value
             self.statuses.append(value)
 
+    def begin(self, *command: str) -> None:
+        """Have it do something, and wait until it listens, if it is to receive."""
+        self._pipe.send(command)
+        if command[0] == "receive":
+            self.until("waiting")
+
     def tell(self, *command: str) -> Any:
         """Have it do something, and give what it says to that."""
         self._pipe.send(command)
+        return self.answer()
+
+    def answer(self) -> Any:
+        """Wait for what it says to a command."""
         while True:
             what, value = self._hear()
             if what == "answer":

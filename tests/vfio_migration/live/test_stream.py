@@ -200,11 +200,11 @@ def test_anything_that_keeps_the_protocol_migrates_with_the_machine() -> None:
 def test_the_run_state_travels_after_the_sections(state: RunState, was_suspended: bool) -> None:
     there, here = channel_pair(VirtualClock(), "test")
     writer, reader = StreamWriter(there, Wire(VirtualClock(), None), eager=False), StreamReader(here)
-    writer.header(MigrationParameters())
+    writer.header(MigrationParameters(), confirmed=True)
     writer.run_state(NotedState(state, was_suspended))
     writer.end()
     there.close()
-    reader.header(MigrationParameters())
+    reader.header(MigrationParameters(), confirmed=True)
     assert reader.load_sections(()) == NotedState(state, was_suspended)
     assert reader.checksum == writer.checksum
     here.close()
@@ -213,9 +213,9 @@ def test_the_run_state_travels_after_the_sections(state: RunState, was_suspended
 def test_a_stream_without_a_run_state_is_refused() -> None:
     there, here = channel_pair(VirtualClock(), "test")
     writer, reader = StreamWriter(there, Wire(VirtualClock(), None), eager=False), StreamReader(here)
-    writer.header(MigrationParameters())
+    writer.header(MigrationParameters(), confirmed=True)
     writer.end()
-    reader.header(MigrationParameters())
+    reader.header(MigrationParameters(), confirmed=True)
     with pytest.raises(StreamError, match="expected sections"):
         reader.load_sections(())
     there.close()
