@@ -5,6 +5,9 @@ Most run in virtual time, some in real time with short latencies. Whatever happe
 same pair, without faults, has to complete. A violation ends the soak and names the seed that shows it again.
 
     python benchmarks/soak.py --minutes 10 --seed 1
+    python benchmarks/soak.py --minutes 10 --seed 1 --over tcp
+
+Over TCP both ends are connected by an address, in real time. A third of the pairs have multifd channels.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +28,13 @@ from vfio_migration import (
     ALL_FLAGS,
     DataFault,
     DeviceState,
+    Incoming,
     Migration,
     MigrationFlags,
+    MigrationParameters,
     MigrationReport,
     MigrationStatus,
+    Outgoing,
     Watchdog,
 )
 from vfio_migration.device.state_machine import transition_path
@@ -41,7 +48,7 @@ from vfio_migration.testing import (
     raising_handler,
     stream_cut_at,
 )
-from vmstate import MonitorEvent, RealClock, VirtualClock
+from vmstate import Machine, MonitorEvent, RealClock, VirtualClock
 
 ARCS = [
     (current, target) for current in DeviceState for target in DeviceState if DeviceState.ERROR not in (current, target)
@@ -72,13 +79,15 @@ class Raising:
 class RandomPair(PairRig):
     """A pair with random devices and handlers; the machine is on one side or the other."""
 
-    def __init__(self, rng: random.Random) -> None:
-        self.real = rng.random() < REAL_SHARE
+    def __init__(self, rng: random.Random, *, over_tcp: bool) -> None:
+        self.real = rng.random() < REAL_SHARE or over_tcp
+        self.over_tcp = over_tcp
         super().__init__(clock=RealClock() if self.real else VirtualClock())
         self.unit = 0.0002 if self.real else 0.05  # seconds that an arc takes at least
         self.back = False  # the next migration is one back to the source
         self.rigs = self.source, self.destination
         self.raising: list[Raising] = []
+        self.parameters = MigrationParameters(multifd_channels=rng.choice([0, 0, 0, 0, 1, 3]))
         count = rng.choice([1, 1, 2, 3, 5])
         self.flags = {f"d{number}": self._flags(rng, alone=count == 1) for number in range(count)}
         for name in self.flags:
@@ -109,13 +118,9 @@ class RandomPair(PairRig):
         """Migrate from the live machine to the other; the invariants hold, and no thread is given up."""
         source, destination = reversed(self.rigs) if self.back else self.rigs
         invariants = Invariants(source.machine, destination.machine)
-        migration = Migration(source.machine, destination.machine, **options)
-        with self.clock.taking_part():
-            migration.start()
-            try:
-                report = migration.wait()
-            except SoakedError:  # what a callback raised, when all is over
-                report = migration.wait()
+        options["parameters"] = self.parameters
+        migrate = migrate_over_tcp if self.over_tcp else migrate_here
+        report = migrate(source.machine, destination.machine, options)
         for raising in self.raising:
             raising.at = None  # what it raises outside of a migration is raised by whoever starts or stops a machine
         invariants.check(report)
@@ -148,6 +153,42 @@ class RandomPair(PairRig):
                 depth = self.source.devices[name].vfio_device.device.depth
                 self.remove_device(name)
                 self.add_device(name, depth=depth, **self._options(name, self.unit, 0))
+
+
+def migrate_here(source: Machine, destination: Machine, options: dict[str, Any]) -> MigrationReport:
+    """Migrate within the process."""
+    migration = Migration(source, destination, **options)
+    with source.clock.taking_part():
+        migration.start()
+        report: MigrationReport = _report_of(migration)
+        return report
+
+
+def migrate_over_tcp(source: Machine, destination: Machine, options: dict[str, Any]) -> MigrationReport:
+    """Migrate by an address, and put together what both ends say."""
+    alike = {key: options[key] for key in ("parameters", "takeover") if key in options}
+    incoming = Incoming(destination, "tcp:127.0.0.1:0", **alike)
+    incoming.start()
+    outgoing = Outgoing(source, f"tcp:{incoming.address}", **options)
+    outgoing.start()
+    sent = _report_of(outgoing)
+    if sent.status is not MigrationStatus.COMPLETED:
+        incoming.cancel()  # nobody may have come
+    received = _report_of(incoming)
+    return MigrationReport(
+        **{field.name: getattr(sent, field.name) for field in fields(sent)},
+        destination_state=received.destination_state,
+        destination_status=received.status,
+        destination_lost_devices=received.lost_devices,
+        destination_reset_devices=received.reset_devices,
+    )
+
+
+def _report_of(end: Any) -> Any:
+    try:
+        return end.wait()
+    except SoakedError:  # what a callback raised, when all is over
+        return end.wait()
 
 
 def arrange_faults(rng: random.Random, pair: RandomPair) -> Counter[str]:
@@ -214,23 +255,24 @@ def options_of(rng: random.Random, pair: RandomPair) -> tuple[dict[str, Any], st
 
     options["on_status"] = steer
     options["takeover"] = rng.choice(["confirmed", "confirmed", "qemu"])
-    if rng.random() < 0.15:
+    if rng.random() < 0.15 and not pair.over_tcp:
         make = rng.choice([stream_cut_at, destination_gone_at])
         options["sockets"] = make(rng.randrange(6000))
         what += " " + make.__name__
     return options, what
 
 
-def one_round(seed: int, figures: Counter[str]) -> None:
+def one_round(seed: int, figures: Counter[str], *, over_tcp: bool) -> None:
     """Migrate one random pair a few times, with faults and without."""
     rng = random.Random(seed)
-    pair = RandomPair(rng)
+    pair = RandomPair(rng, over_tcp=over_tcp)
     figures["real time" if pair.real else "virtual time"] += 1
     for _ in range(rng.randint(1, 4)):
         faults = arrange_faults(rng, pair)
         options, what = options_of(rng, pair)
         report = pair.migrate_on(**options)
         figures["migrations"] += 1
+        figures["with multifd channels"] += bool(pair.parameters.multifd_channels)
         figures[f"takeover {report.takeover}"] += 1
         figures["devices reset"] += len(report.reset_devices) + len(report.destination_reset_devices)
         figures[str(report.status)] += 1
@@ -266,6 +308,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the first round (default %(default)s)")
+    parser.add_argument("--over", choices=["pair", "tcp"], default="pair", help="what connects (default %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     options = parser.parse_args()
     figures: Counter[str] = Counter()
@@ -276,7 +319,7 @@ def main() -> None:
     warm_up_s = min(60.0, options.minutes * 60 / 2)
     while time.monotonic() - start < options.minutes * 60:
         try:
-            one_round(seed, figures)
+            one_round(seed, figures, over_tcp=options.over == "tcp")
         except (Exception, SoakedError) as error:  # noqa: BLE001 - whatever it is, the seed is what counts
             violations += 1
             print(f"violation with --seed {seed}: {error!r}", file=sys.stderr)

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -77,10 +77,9 @@ def send_command(
             on_status=note_states,
         )
         built.machine.start()
-        outgoing.start()
+        report = _report_of(outgoing)
     except (MigrationRefusedError, OSError) as error:
         _refused(error)
-    report = _wait(outgoing)
     assert isinstance(report, OutgoingReport)  # noqa: S101 - of an Outgoing
     built.close()
     _show(console, loaded, report, _source_rows(report))
@@ -116,11 +115,9 @@ def receive_command(
             takeover=takeover.value,
             peer_timeout_s=peer_timeout,
         )
-        incoming.start()
+        report = _report_of(incoming)
     except (MigrationRefusedError, OSError) as error:
         _refused(error)
-    typer.echo(f"waiting at {incoming.address}", err=True)
-    report = _wait(incoming)
     assert isinstance(report, IncomingReport)  # noqa: S101 - of an Incoming
     hashes = _state_hashes(built) if report.completed else {}
     built.close()
@@ -139,19 +136,23 @@ def _loaded(scenario: str, settings: list[str] | None) -> Scenario:
     return loaded
 
 
-def _refused(error: Exception) -> None:
+def _refused(error: Exception) -> NoReturn:
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     typer.echo(f"error: {text}", err=True)
     raise typer.Exit(2) from None
 
 
-def _wait(end: Outgoing | Incoming) -> OutgoingReport | IncomingReport:
+def _report_of(end: Outgoing | Incoming) -> OutgoingReport | IncomingReport:
+    """Start an end and wait for it; Ctrl-C cancels it, and is answered when it is over. Raises what starting raises."""
     try:
+        end.start()
+        if isinstance(end, Incoming):
+            typer.echo(f"waiting at {end.address}", err=True)
         return end.wait()
     except KeyboardInterrupt:
         end.cancel()
-        report = end.wait()
-        typer.echo(f"interrupted: the migration is {report.status}", err=True)
+        status = end.wait().status if end.status is not MigrationStatus.NONE else end.status
+        typer.echo(f"interrupted: the migration is {status}", err=True)
         raise typer.Exit(130) from None
 
 
