@@ -25,9 +25,11 @@ from vmstate.clocks import (
     SocketChannel,
     StalledError,
     VirtualClock,
+    begin_ns,
     channel_pair,
     finite_or_none,
     seconds_to_ns,
+    wait_until,
 )
 from vmstate.device_tree import Bus, Device, add_device_handler, depth_of_priority, device_priority
 from vmstate.errors import (
@@ -104,6 +106,7 @@ __all__ = [
     "VirtualClock",
     "VmStateError",
     "add_device_handler",
+    "begin_ns",
     "channel_pair",
     "depth_of_priority",
     "device_priority",
@@ -113,4 +116,5 @@ __all__ = [
     "parse_qtree",
     "seconds_to_ns",
     "tee",
+    "wait_until",
 ]

@@ -15,11 +15,19 @@ from vfio_migration.device.mock_transfer import Inbox, Outbox
 from vfio_migration.device.state_machine import ALL_FLAGS, SAVING, DeviceState, MigrationFlags, is_arc, transition_path
 from vfio_migration.errors import BlockedTransitionError
 from vfio_migration.wording import arc_name
-from vmstate import NS_PER_SECOND, Clock, Event, RealClock, RegistrationError, seconds_to_ns
+from vmstate import (
+    NS_PER_SECOND,
+    Clock,
+    Event,
+    RealClock,
+    RegistrationError,
+    begin_ns,
+    seconds_to_ns,
+    wait_until,
+)
 
 Arc = tuple[DeviceState, DeviceState]
 _S = DeviceState
-_OWN_WORK_NS = 200_000  # in real time: of this process between two reads, which is none of the device's
 _SHORT_READ = 10  # bytes
 
 
@@ -80,8 +88,7 @@ class MockDevice:
         self._outbox = Outbox(counted=contents == "sizes")
         self._initial_left = 0
         self._dirty_rounds: deque[int] = deque()
-        self._reading_since: int | None = None  # ns; with the bytes read since, says how long a read waits
-        self._bytes_read = 0
+        self._bytes_read = 0  # since reading began anew, which says how long a read waits
         self._inbox: Inbox | None = None  # made by the first write
         self._stalled: Event | None = None  # raised by release()
         self._resets = 0  # an arc that a reset has overtaken changes nothing any more
@@ -227,7 +234,7 @@ class MockDevice:
         with self._lock:
             resets = self._resets
             refusal = self._inbox.refusal if arc[0] is _S.RESUMING and self._inbox is not None else None
-        self._sleep_until(until)
+        wait_until(self._clock, until)
         fault = self._faults.meet(arc)
         while fault is not None and fault.stall:
             self._stall(fault, arc)
@@ -277,20 +284,15 @@ class MockDevice:
         with self._lock:
             if self._state not in SAVING:
                 raise OSError(errno_codes.ENODEV, f"no state to read in {self._state.name}: the transfer has ended")
-            if self._reading_since is None:
-                self._reading_since = self._clock.now()
             if self._outbox.empty:
                 return b""
             data, carried = self._next_read(size)
             self._bytes_read += carried
             self._initial_left = max(0, self._initial_left - carried)
-            # From the sum of all that was read, so that rounding does not add up. Behind the last read if nothing
-            # else was waited for since: the work done meanwhile does not add to it either.
+            # From the sum of all that was read, so that rounding does not add up.
             took = self._reading_ns(self._bytes_read) - self._reading_ns(self._bytes_read - carried)
-            now = self._clock.now()
-            begin = self._reading_since if now - self._reading_since <= self._own_work_ns() else now
-            self._reading_since = until = begin + took
-        self._sleep_until(until)
+            until = begin_ns(self._clock) + took
+        wait_until(self._clock, until)
         with self._lock:
             if self._outbox.empty and self._dirty_rounds and self._state is not _S.STOP_COPY:
                 self._dirty(self._dirty_rounds.popleft())
@@ -315,7 +317,7 @@ class MockDevice:
                 raise OSError(errno_codes.EINVAL, str(error)) from error
             took = self._writing_ns(self._inbox.loaded) - self._writing_ns(before)
         if took:
-            self._sleep_until(self._clock.now() + took)
+            wait_until(self._clock, begin_ns(self._clock) + took)
 
     def stop_size(self) -> int:
         """Say how many bytes would have to be read if the device were stopped now."""
@@ -345,12 +347,6 @@ class MockDevice:
         finally:
             with self._lock:
                 self._stalled = None
-
-    def _sleep_until(self, time_ns: int) -> None:
-        """Sleep to a moment rather than for a time, so that the work done meanwhile does not add to it."""
-        wait_ns = time_ns - self._clock.now()
-        if wait_ns > 0:
-            self._clock.sleep(wait_ns / NS_PER_SECOND)
 
     def reset(self) -> None:
         """Be RUNNING, with an empty state."""
@@ -414,14 +410,10 @@ class MockDevice:
 
     def _start_reading(self) -> None:
         """Have the time that reading takes begin with the next read."""
-        self._reading_since = None
         self._bytes_read = 0
 
     def _reading_ns(self, size: int) -> int:
         return 0 if self._rate is None else seconds_to_ns(size / self._rate)
-
-    def _own_work_ns(self) -> int:
-        return _OWN_WORK_NS if isinstance(self._clock, RealClock) else 0
 
     def _writing_ns(self, size: int) -> int:
         return 0 if self._write_rate is None else seconds_to_ns(size / self._write_rate)

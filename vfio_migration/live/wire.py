@@ -3,9 +3,7 @@
 import threading
 
 from vfio_migration.live.parameters import Link
-from vmstate import NS_PER_SECOND, Clock, RealClock, seconds_to_ns
-
-_OWN_WORK_NS = 200_000  # in real time: between a wait that is over and the next that begins
+from vmstate import Clock, begin_ns, seconds_to_ns, wait_until
 
 
 class Wire:
@@ -13,9 +11,6 @@ class Wire:
     A link in use; who sends waits until his bytes are out.
 
     Times are rounded from sums since the link was idle last, so that many small pieces take what one big one does.
-    In real time a sender that comes back within moments has found the link busy all the while: what it woke too late,
-    and its own work, are none of the link's.
-
     `_lock` guards all fields; waits are outside of it, one after another in the order of asking.
     """
 
@@ -23,7 +18,6 @@ class Wire:
         self._clock = clock
         self._link = link if link is not None and link.bandwidth is not None else None
         self._lock = threading.Lock()
-        self._moment_ns = _OWN_WORK_NS if isinstance(clock, RealClock) else 0
         self._throttle: float | None = None
         self._rate = 0.0  # of the sum
         self._anchor_ns = 0  # since when the link is busy
@@ -59,16 +53,14 @@ class Wire:
         """Wait until so many bytes are out."""
         if self._link is None or not size:
             return
-        rate, now = self.rate, self._clock.now()
+        rate, now = self.rate, begin_ns(self._clock)
         with self._lock:
-            idle = now > self._busy_until_ns + self._moment_ns
-            begin = now if idle else self._busy_until_ns
-            if idle or rate != self._rate:
+            begin = max(now, self._busy_until_ns)
+            if now > self._busy_until_ns or rate != self._rate:
                 self._anchor_ns, self._size, self._rate = begin, 0, rate
             self._size += size
             end = self._anchor_ns + seconds_to_ns(self._size / rate)
             self._busy_until_ns = end
             self._total += size
             self._total_busy_ns += end - begin
-        if end > now:
-            self._clock.sleep((end - now) / NS_PER_SECOND)
+        wait_until(self._clock, end)
