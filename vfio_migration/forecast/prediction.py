@@ -201,14 +201,17 @@ def predict_planned(
     """Predict the switchover of a machine with these VFIO devices and ordinary handlers, in such surroundings."""
     passes = plan_switchover(devices, handlers, phases)
     plan = plan_migration(passes, devices, surroundings)
-    groups = [*device_groups(devices, sizes=plan.transfer is not None), *handler_groups(handlers)]
+    alike = device_groups(devices, sizes=plan.transfer is not None, left=plan.precopy.left)
+    groups = [*alike, *handler_groups(handlers)]
     ledger = Ledger([Placed(each.part, each.places) for each in groups], plan)
     cells = {(each.side, each.kind, depth.depth): depth for each in plan.passes for depth in each.depths}
     shares: dict[str, DeviceShare] = {}
     for index, group in enumerate(groups):
         if isinstance(group.sample, PlannedDevice):
             share = _share(group, group.sample, cells, ledger, index, plan)
-            shares |= {each: replace(share, id=each) for each in group.names}
+            for place in group.places:
+                of_it = plan.transfers[place]  # beside others, each may have its own
+                shares[of_it.name] = replace(share, id=of_it.name, transfer_s=of_it.seconds)
     return Prediction(
         name,
         plan.bounds,

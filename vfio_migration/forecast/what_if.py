@@ -82,12 +82,17 @@ class Group:
     places: tuple[int, ...] = ()
 
 
-def device_groups(devices: Sequence[PlannedDevice], *, sizes: bool = False) -> list[Group]:
-    """Put devices together that are alike, in the order of the first of each; `sizes`: how much state they have too."""
+def device_groups(devices: Sequence[PlannedDevice], *, sizes: bool = False, left: Sequence[int] = ()) -> list[Group]:
+    """
+    Put devices together that are alike, in the order of the first of each.
+
+    `sizes`: how much state they have too; `left`: what pre-copy left of each, which those have alike that are alike.
+    """
     alike: dict[tuple[object, ...], list[int]] = {}
     for place, device in enumerate(devices):
         state = device.state if sizes else device.known_state.config_load_s
-        key = (device.depth, device.parallel, device.flags, device.transfer_s, _arcs(device), state)
+        rest = left[place] if sizes and left else 0
+        key = (device.depth, device.parallel, device.flags, device.transfer_s, _arcs(device), state, rest)
         alike.setdefault(key, []).append(place)
     return [
         Group(
