@@ -48,7 +48,7 @@ def test_an_svg_is_small_well_formed_and_free_of_fonts_and_links(tmp_path: Path)
     assert list(root.iter(f"{SVG}text")) == []
     assert list(root.iter(f"{SVG}image")) == []
     assert [each.text for each in root.iter(f"{SVG}title")] == [
-        "host: switchover 2,856.0 ms serial, 1,104.0 ms parallel, 2.59 times as fast"
+        "host: switchover 2,593.2 ms serial, 841.2 ms parallel, 3.08 times as fast"
     ]
 
 
