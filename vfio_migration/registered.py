@@ -286,6 +286,7 @@ class VFIOMigration:
             return
         self.machine.emit("vfio_save_complete_precopy_start", name=self.id)
         with self._failing("saving"):
+            self._setter.check_worth_saving()
             self._setter.set_state(DeviceState.STOP_COPY, DeviceState.STOP)
             while self._save_data(stream) is not None:
                 pass
@@ -299,23 +300,26 @@ class VFIOMigration:
         stream.write(_WORD.pack(_END_OF_STATE))
 
     def save_cleanup(self) -> None:
-        """
-        Go to STOP, and insist if that took a reset: a device must not run where its machine does not.
-
-        One that cannot be stopped is lost.
-        """
+        """Go to STOP."""
         self._setter.session.close()
-        if self.device_state is not DeviceState.STOP_COPY:
-            return
+        if self.device_state is DeviceState.STOP_COPY:
+            self.insist_on_stop("after the migration")
+
+    def insist_on_stop(self, when: str) -> None:
+        """
+        Go to STOP, also if that took a reset, as a device must not run where its machine does not.
+
+        One that cannot be stopped is lost; `when` says in the log when that was. Raises only what is no Exception.
+        """
         fatal: BaseException | None = None
         for _ in range(2):
             try:
                 self._setter.set_state_or_reset(DeviceState.STOP)
-            except BaseException as error:  # noqa: BLE001 - the migration has completed; nothing can fail it now
+            except BaseException as error:  # noqa: BLE001 - it is over; nothing can fail it now
                 if not isinstance(error, Exception):
                     fatal = fatal or error
                 _log.error(
-                    "stopping after the migration failed",
+                    f"stopping {when} failed",
                     machine=self.machine.name,
                     device=self.id,
                     device_state=self.device_state.name,
@@ -325,7 +329,7 @@ class VFIOMigration:
                 break
         else:
             if not self._setter.lost:
-                self._setter.lose("it could not be stopped after the migration")
+                self._setter.lose(f"it could not be stopped {when}")
         if fatal is not None:
             raise fatal
 

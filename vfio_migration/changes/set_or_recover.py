@@ -14,7 +14,7 @@ from vfio_migration.changes.transfer_session import TransferSession
 from vfio_migration.device import DeviceState, MigrationFlags, VFIODevice, transition_path
 from vfio_migration.errors import DeviceLostError, NotArrivedError, VFIOMigrationError
 from vfio_migration.wording import arc_name
-from vmstate import Machine, get_logger
+from vmstate import Machine, RunState, get_logger
 
 
 class StaleChangeError(VFIOMigrationError):
@@ -41,6 +41,7 @@ class StateSetter:
     - A lost device is asked nothing any more.
     - What is read belongs to the transfer session that was opened first and is not over: else it is an error.
     - What a change does that was given up by `lose` is dropped when it comes back.
+    - The state of a device that was reset when its guest could not notice is not saved, until it runs again.
 
     The thread that changes the state is handed on, never shared: setup, handlers and saving run under the
     big lock, and a state-change thread runs while its launcher waits for it. Only a change that was given
@@ -55,6 +56,7 @@ class StateSetter:
         self._lock = threading.Lock()
         self._device_state = DeviceState.RUNNING
         self._recoveries = 0  # by a reset
+        self._void = False  # reset behind its guest's back, and not run by it since
         self._given_up = 0  # how many changes were
         self._arc: Arc | None = None
 
@@ -113,11 +115,29 @@ class StateSetter:
             self._recover(recover, error, ticket)
             raise
         self._record(new, ticket)
+        if new is DeviceState.RUNNING:
+            with self._lock:
+                self._void = False
         self.session.keep()
 
     def set_state_or_reset(self, new: DeviceState) -> None:
         """Bring the device to `new`, or reset it; raises as `set_state`."""
         self.set_state(new, DeviceState.ERROR)
+
+    def check_worth_saving(self) -> None:
+        """
+        Raise unless the device has the state that its guest knows.
+
+        Raises:
+            VFIOMigrationError: it was reset when its guest could not notice.
+
+        """
+        with self._lock:
+            void = self._void
+        if void:
+            raise VFIOMigrationError(
+                f"device {self._device.id!r} was reset after its guest had stopped: its state is gone, and not sent"
+            )
 
     def read(self, size: int) -> bytes:
         """Read of the session that was opened first; raises OSError (ENODEV) if the device is no longer in it."""
@@ -153,6 +173,9 @@ class StateSetter:
                 raise
         else:
             self.session.end()
+            if self._machine.run_state is RunState.FINISH_MIGRATE:  # else the guest boots anew, and the device with it
+                with self._lock:
+                    self._void = True
 
     def reset(self) -> None:
         """
@@ -251,6 +274,7 @@ class StateSetter:
             raise DeviceLostError(f"{lost}; it was reset because of: {error}") from error
         with self._lock:
             self._recoveries += 1
+            self._void = True
         _log.warning(
             "device reset, its guest's state is lost",
             machine=self._machine.name,

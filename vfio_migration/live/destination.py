@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping
 
+from vfio_migration.device import DeviceState
 from vfio_migration.errors import StreamError, described
 from vfio_migration.live.answers import Answer, AnswerKind, give_answer, say_arrived, say_ready
 from vfio_migration.live.connection import Connection
@@ -178,11 +179,21 @@ class Destination:
                 except BaseException as error:  # noqa: BLE001 - handlers raised; the machine is stopped all the same
                     _log.error("stopping again failed in part", machine=self._machine.name, error=repr(error))
                     self._raised.keep_what_fails_a_test(error)
+                self._stop_the_rest()
             for migratable in self._machine.migratables:
                 try:
                     migratable.load_cleanup()
                 except BaseException as error:  # noqa: BLE001 - the others have to be cleaned up all the same
                     _log.error("clean-up failed", machine=self._machine.name, error=repr(error))
+                    self._raised.keep_what_fails_a_test(error)
+
+    def _stop_the_rest(self) -> None:
+        """Stop devices that failed to stop, and run after a reset."""
+        for device in devices_of(self._machine):
+            if device.device_state in (DeviceState.RUNNING, DeviceState.RUNNING_P2P):
+                try:
+                    device.insist_on_stop("again")
+                except BaseException as error:  # noqa: BLE001 - the others have to be stopped all the same
                     self._raised.keep_what_fails_a_test(error)
 
     def _take_over(self, noted: NotedState) -> None:

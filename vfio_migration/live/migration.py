@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
 
@@ -164,6 +164,9 @@ class Migration(Steered):
         self.wait_for_end(timeout)
         self._raised.raise_first()
         return self._report()
+
+    def _own_threads(self) -> Sequence[threading.Thread]:
+        return self._threads
 
     def _join(self) -> None:
         for thread in self._threads[1:] if self._waited_too_long else self._threads:

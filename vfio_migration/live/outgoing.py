@@ -1,7 +1,7 @@
 """The sending end of a migration between two processes (QMP `migrate`)."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from vfio_migration.errors import MigrationRefusedError
@@ -125,6 +125,9 @@ class Outgoing(Steered):
                 self._sending.control.settle()
         finally:
             self._over.set()
+
+    def _own_threads(self) -> Sequence[threading.Thread]:
+        return () if self._thread is None else (self._thread,)
 
     def _join(self) -> None:
         if self._thread is not None:

@@ -1,5 +1,7 @@
 """What `Migration` and `Outgoing` have in common: how they stand, what steers them, and waiting for their end."""
 
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 from vfio_migration.errors import MigrationRefusedError
@@ -79,6 +81,8 @@ class Steered:
         """
         if self._sending.control is None:
             raise MigrationRefusedError("the migration was not started")
+        if threading.current_thread() in self._own_threads():
+            raise MigrationRefusedError("the calling thread is one of the migration's own, which would wait for itself")
         for machine in self._machines:
             refuse_thread(machine, "wait for the migration of")
         with self._clock.taking_part():
@@ -86,6 +90,10 @@ class Steered:
             if not self._over.wait(finite_or_none(timeout)):
                 raise TimeoutError(f"the migration is still '{self.status}' after {timeout} s")
             self._join()
+
+    def _own_threads(self) -> Sequence[threading.Thread]:
+        """Give the threads that are waited for."""
+        raise NotImplementedError
 
     def _join(self) -> None:
         """Wait for the threads, which are about to end."""

@@ -9,10 +9,13 @@ import pytest
 from suite.machines import make_pair, statuses
 
 from vfio_migration import (
+    ALL_FLAGS,
     DeviceState,
     Link,
     Migration,
+    MigrationFlags,
     MigrationParameters,
+    MigrationRefusedError,
     MigrationStatus,
     Ram,
     TakeoverUnknownError,
@@ -246,3 +249,88 @@ def test_a_destination_s_reason_is_heard_though_nobody_asked_whether_it_is_ready
     pair.destination.mocks["vf0"].fail_write()
     report = pair.migrate()
     assert "refused the data" in str(report.error)
+
+
+def test_s8_a_device_that_a_failed_prepare_has_reset_is_not_sent_as_good() -> None:
+    """The guest shuts down in pre-copy, of which a device's error goes into the log only; its state is gone."""
+    pair = PairRig(clock=VirtualClock())
+    for name in ("vf0", "slow"):
+        pair.add_device(name, flags=ALL_FLAGS & ~MigrationFlags.PRE_COPY if name == "vf0" else ALL_FLAGS, rate=1000.0)
+    pair.source.mocks["vf0"].fail(S.RUNNING, S.RUNNING_P2P)
+    with pair, pair.clock.taking_part():
+        migration = Migration(pair.source.machine, pair.destination.machine)
+        migration.start()
+        pair.clock.sleep(0.001)
+        pair.source.machine.shutdown()
+        report = migration.wait()
+    assert report.status is MigrationStatus.FAILED
+    assert "'vf0' was reset after its guest had stopped" in str(report.error)
+    assert report.source_state is RunState.SHUTDOWN
+
+
+@pytest.mark.parametrize("channels", [0, 2])
+def test_s8_a_device_that_is_reset_in_the_pause_before_the_switchover_is_not_sent_as_good(channels: int) -> None:
+    pair = PairRig(clock=VirtualClock())
+    pair.add_device("vf0", flags=ALL_FLAGS & ~MigrationFlags.PRE_COPY)
+
+    def steer(migration: Migration, status: MigrationStatus) -> None:
+        if status is MigrationStatus.PRE_SWITCHOVER:
+            pair.source.machine.reset()
+            migration.continue_()
+
+    with pair:
+        parameters = MigrationParameters(multifd_channels=channels)
+        report = pair.migrate(pause_before_switchover=True, on_status=steer, parameters=parameters)
+        assert report.status is MigrationStatus.FAILED
+        assert "'vf0' was reset after its guest had stopped" in str(report.error)
+        assert report.source_state is RunState.RUNNING
+        assert pair.migrate(parameters=parameters).completed  # it has run since
+
+
+def test_s8_a_guest_that_boots_anew_in_pre_copy_takes_its_device_with_it() -> None:
+    pair = PairRig(clock=VirtualClock())
+    pair.add_device("vf0", flags=ALL_FLAGS & ~MigrationFlags.PRE_COPY)
+
+    def steer(_: Migration, status: MigrationStatus) -> None:
+        if status is MigrationStatus.ACTIVE:
+            pair.source.machine.reset()
+
+    with pair:
+        assert pair.migrate(on_status=steer).completed
+
+
+@pytest.mark.parametrize(("times", "state"), [(2, S.STOP), (3, S.STOP), (4, S.ERROR)])
+def test_v2_a_destination_that_is_stopped_again_keeps_no_running_device(times: int, state: S) -> None:
+    """One device fails while it starts; the other fails in both passes of the stop, and perhaps once or twice more."""
+    pair = PairRig(clock=VirtualClock())
+    for name in ("vf0", "vf1"):
+        pair.add_device(name)
+    pair.destination.mocks["vf0"].fail(S.RUNNING_P2P, S.RUNNING)
+
+    def arrange(event: MonitorEvent) -> None:
+        if event.name == "RESUME":
+            pair.destination.mocks["vf1"].fail(S.RUNNING, S.RUNNING_P2P, times=times)
+
+    pair.destination.machine.monitor.subscribe(arrange)
+    with pair:
+        report = pair.migrate(check=False)
+        assert report.status is MigrationStatus.FAILED
+        assert report.destination_state is RunState.PAUSED
+        assert pair.destination.device_states["vf1"] is state
+
+
+def test_a_wait_in_one_of_its_own_threads_is_refused() -> None:
+    pair = PairRig(clock=VirtualClock())
+    pair.add_device("vf0")
+    met: list[str] = []
+
+    def wait(migration: Migration, _: MigrationStatus) -> None:
+        try:
+            migration.wait()
+        except MigrationRefusedError as error:
+            met.append(str(error))
+
+    with pair:
+        assert pair.migrate(on_status=wait).completed
+    assert met
+    assert all("would wait for itself" in text for text in met)
