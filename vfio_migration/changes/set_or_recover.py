@@ -97,6 +97,8 @@ class StateSetter:
         """
         with self._lock:
             ticket, state = self._given_up, self._device_state
+            if new is DeviceState.RUNNING:  # with whatever state it has, also if it is there already
+                self._void = False
         if self._machine.traced:
             self._machine.emit(
                 "vfio_migration_set_state", name=self._device.id, new_state=new.name, recover_state=recover.name
@@ -115,9 +117,6 @@ class StateSetter:
             self._recover(recover, error, ticket)
             raise
         self._record(new, ticket)
-        if new is DeviceState.RUNNING:
-            with self._lock:
-                self._void = False
         self.session.keep()
 
     def set_state_or_reset(self, new: DeviceState) -> None:
