@@ -1,0 +1,47 @@
+"""P1: two ends where threads, room and addresses are wanting, and those that are started twice at once."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from suite.machines import LIMIT, for_the_test
+
+from vfio_migration import Incoming, MigrationParameters, MigrationStatus, Outgoing
+from vfio_migration.testing import PairRig
+from vmstate import RealClock, RunState
+
+
+def pair_of() -> PairRig:
+    pair = for_the_test(PairRig(clock=RealClock()))
+    pair.add_device("vf0", state_size=3000)
+    return pair
+
+
+@pytest.mark.parametrize("end", ["to", "from"])
+@pytest.mark.parametrize("nth", [2, 3])
+def test_an_end_without_threads_for_all_its_channels_leaves_nobody_waiting(
+    end: str, nth: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair, uri, parameters = pair_of(), f"unix:{tmp_path / 'm'}", MigrationParameters(multifd_channels=2)
+    start, asked = threading.Thread.start, 0
+
+    def scarce(thread: threading.Thread) -> None:
+        nonlocal asked
+        if thread.name.startswith(f"migration {end} "):
+            asked += 1
+            if asked == nth:
+                raise RuntimeError("can't start new thread")
+        start(thread)
+
+    before = set(Path("/proc/self/fd").iterdir())
+    incoming = Incoming(pair.destination.machine, uri, parameters=parameters)
+    outgoing = Outgoing(pair.source.machine, uri, parameters=parameters)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", scarce)
+        incoming.start()
+        outgoing.start()
+        reports = outgoing.wait(LIMIT), incoming.wait(LIMIT)
+    assert [report.status for report in reports] == [MigrationStatus.FAILED] * 2
+    assert pair.source.machine.run_state is RunState.RUNNING
+    assert not [each.name for each in threading.enumerate() if each.name.endswith("receiving")]
+    assert set(Path("/proc/self/fd").iterdir()) == before
