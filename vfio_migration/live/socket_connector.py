@@ -20,6 +20,8 @@ from vfio_migration.live.sockets import (
     wait_a_moment,
 )
 
+_LOOK_AGAIN_S = 0.001
+
 
 class SocketConnector(Abortable):
     """
@@ -84,9 +86,14 @@ class SocketConnector(Abortable):
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
+            until = None if self._connect_timeout_s is None else time.monotonic() + self._connect_timeout_s
             code = sock.connect_ex(target)
+            while code == errno.EAGAIN and (until is None or time.monotonic() < until):
+                self._check()  # of a Unix socket: as many as may wait there do, and nothing says when there is room
+                time.sleep(_LOOK_AGAIN_S)
+                code = sock.connect_ex(target)
             if code == errno.EINPROGRESS:
-                code = self._await(sock)
+                code = self._await(sock, until)
             self._refuse(code)
             sock.setblocking(True)
             tune(sock)
@@ -95,8 +102,7 @@ class SocketConnector(Abortable):
             raise
         return sock
 
-    def _await(self, sock: socket.socket) -> int:
-        until = None if self._connect_timeout_s is None else time.monotonic() + self._connect_timeout_s
+    def _await(self, sock: socket.socket, until: float | None) -> int:
         while not wait_a_moment(sock, select.POLLOUT):
             self._check()
             if until is not None and time.monotonic() >= until:

@@ -1,5 +1,6 @@
 """P1: two ends where threads, room and addresses are wanting, and those that are started twice at once."""
 
+import socket
 import threading
 from pathlib import Path
 
@@ -45,3 +46,34 @@ def test_an_end_without_threads_for_all_its_channels_leaves_nobody_waiting(
     assert pair.source.machine.run_state is RunState.RUNNING
     assert not [each.name for each in threading.enumerate() if each.name.endswith("receiving")]
     assert set(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_more_channels_come_at_once_than_may_wait_at_a_unix_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair, uri, parameters = pair_of(), f"unix:{tmp_path / 'm'}", MigrationParameters(multifd_channels=64)
+    listen = socket.socket.listen
+    monkeypatch.setattr(socket.socket, "listen", lambda sock, _: listen(sock, 2))
+    incoming = Incoming(pair.destination.machine, uri, parameters=parameters)
+    outgoing = Outgoing(pair.source.machine, uri, parameters=parameters)
+    incoming.start()
+    outgoing.start()
+    assert outgoing.wait(LIMIT).error is None
+    assert incoming.wait(LIMIT).status is MigrationStatus.COMPLETED
+
+
+def test_nobody_waits_longer_for_room_than_connecting_may_take(tmp_path: Path) -> None:
+    pair, path = pair_of(), str(tmp_path / "m")
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as first:
+        listening.bind(path)
+        listening.listen(0)
+        first.connect(path)
+        outgoing = Outgoing(pair.source.machine, f"unix:{path}", connect_timeout_s=0.2)
+        outgoing.start()
+        assert "Resource temporarily unavailable" in str(outgoing.wait(LIMIT).error)
+        again = Outgoing(pair.source.machine, f"unix:{path}")
+        again.start()
+        with pytest.raises(TimeoutError):
+            again.wait(0.2)
+        assert again.cancel()
+        assert again.wait(LIMIT).status is MigrationStatus.CANCELLED
