@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from suite.machines import LIMIT, for_the_test
 
-from vfio_migration import Incoming, MigrationParameters, MigrationStatus, Outgoing
+from vfio_migration import Incoming, MigrationParameters, MigrationRefusedError, MigrationStatus, Outgoing
+from vfio_migration.live.socket_acceptor import SocketAcceptor
 from vfio_migration.testing import PairRig
 from vmstate import RealClock, RunState
 
@@ -77,3 +78,41 @@ def test_nobody_waits_longer_for_room_than_connecting_may_take(tmp_path: Path) -
             again.wait(0.2)
         assert again.cancel()
         assert again.wait(LIMIT).status is MigrationStatus.CANCELLED
+
+
+def test_an_address_in_use_leaves_a_machine_in_a_state_that_has_no_way_back(tmp_path: Path) -> None:
+    pair = pair_of()
+    machine = pair.source.machine
+    machine.stop(RunState.DEBUG)
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(str(tmp_path / "m"))
+        taken.listen()
+        with pytest.raises(OSError, match="Address already in use"):
+            Incoming(machine, f"unix:{tmp_path / 'm'}").start()
+    assert machine.run_state is RunState.DEBUG
+    machine.start()
+
+
+def test_a_second_start_while_the_first_is_under_way_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair, uri = pair_of(), f"unix:{tmp_path / 'm'}"
+    incoming = Incoming(pair.destination.machine, uri)
+    opened = SocketAcceptor.open
+    refused: list[MigrationRefusedError] = []
+
+    def open_slowly(acceptor: SocketAcceptor) -> None:
+        if not refused:
+            with pytest.raises(MigrationRefusedError) as caught:
+                incoming.start()
+            refused.append(caught.value)
+        opened(acceptor)
+
+    monkeypatch.setattr(SocketAcceptor, "open", open_slowly)
+    incoming.start()
+    assert "already been started" in str(refused[0])
+    outgoing = Outgoing(pair.source.machine, uri)
+    outgoing.start()
+    assert outgoing.wait(LIMIT).completed
+    assert incoming.wait(LIMIT).status is MigrationStatus.COMPLETED
+    assert incoming.status is MigrationStatus.COMPLETED
