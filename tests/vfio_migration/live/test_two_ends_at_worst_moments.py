@@ -8,6 +8,7 @@ import pytest
 from suite.machines import LIMIT, for_the_test
 
 from vfio_migration import Incoming, MigrationParameters, MigrationRefusedError, MigrationStatus, Outgoing
+from vfio_migration.live.channel_pool import ChannelPool
 from vfio_migration.live.socket_acceptor import SocketAcceptor
 from vfio_migration.testing import PairRig
 from vmstate import RealClock, RunState
@@ -17,6 +18,10 @@ def pair_of() -> PairRig:
     pair = for_the_test(PairRig(clock=RealClock()))
     pair.add_device("vf0", state_size=3000)
     return pair
+
+
+def with_channels(number: int) -> MigrationParameters:
+    return MigrationParameters(multifd_channels=number)
 
 
 @pytest.mark.parametrize("end", ["to", "from"])
@@ -116,3 +121,26 @@ def test_a_second_start_while_the_first_is_under_way_changes_nothing(
     assert outgoing.wait(LIMIT).completed
     assert incoming.wait(LIMIT).status is MigrationStatus.COMPLETED
     assert incoming.status is MigrationStatus.COMPLETED
+
+
+def test_a_source_that_sends_over_channels_alone_is_not_silent(tmp_path: Path) -> None:
+    pair, uri, parameters = for_the_test(PairRig(clock=RealClock())), f"unix:{tmp_path / 'm'}", with_channels(2)
+    pair.add_device("vf0", contents="sizes", state_size=32 << 20, rate=32 << 20)  # a second, in pieces of 30 ms
+    incoming = Incoming(pair.destination.machine, uri, parameters=parameters, peer_timeout_s=0.4)
+    outgoing = Outgoing(pair.source.machine, uri, parameters=parameters)
+    incoming.start()
+    outgoing.start()
+    assert outgoing.wait(LIMIT).completed
+    assert incoming.wait(LIMIT).status is MigrationStatus.COMPLETED
+
+
+def test_channels_that_fall_silent_have_their_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair, uri, parameters = pair_of(), f"unix:{tmp_path / 'm'}", with_channels(2)
+    monkeypatch.setattr(ChannelPool, "end", lambda _: None)
+    incoming = Incoming(pair.destination.machine, uri, parameters=parameters, peer_timeout_s=0.2)
+    outgoing = Outgoing(pair.source.machine, uri, parameters=parameters)
+    incoming.start()
+    outgoing.start()
+    assert "nothing came over the multifd channels for 0.2 s" in str(incoming.wait(LIMIT).error)
+    assert outgoing.wait(LIMIT).status is MigrationStatus.FAILED
+    assert pair.source.machine.run_state is RunState.RUNNING
