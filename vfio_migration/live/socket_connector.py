@@ -5,6 +5,7 @@ import os
 import select
 import socket
 import time
+from contextlib import suppress
 from typing import Any
 
 from vfio_migration.live.addresses import Address, FdAddress, UnixAddress
@@ -57,7 +58,7 @@ class SocketConnector(Abortable):
         try:
             for number in range(1 + self._channels):
                 sockets.append(self._connect())
-                sockets[-1].sendall(Hello(number, migration).packed())
+                self._greet(sockets[-1], Hello(number, migration))
             return self._connected(
                 connection_of(sockets, f"to {self._address}", latency_s=self._latency_s, timeout_s=self._timeout_s)
             )
@@ -108,6 +109,20 @@ class SocketConnector(Abortable):
             if until is not None and time.monotonic() >= until:
                 return errno.ETIMEDOUT
         return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+    def _greet(self, sock: socket.socket, hello: Hello) -> None:
+        """Say hello; to a descriptor whose other side takes nothing, too."""
+        rest = hello.packed()
+        until = None if self._timeout_s is None else time.monotonic() + self._timeout_s
+        sock.setblocking(False)
+        while rest:
+            self._check()
+            with suppress(BlockingIOError):
+                rest = rest[sock.send(rest) :]
+                continue
+            if until is not None and time.monotonic() >= until:
+                raise TimeoutError(errno.ETIMEDOUT, f"the other side has taken nothing for {self._timeout_s:g} s")
+            wait_a_moment(sock, select.POLLOUT)
 
     def _refuse(self, code: int) -> None:
         if code:

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,29 @@ def test_channels_that_fall_silent_have_their_time(tmp_path: Path, monkeypatch: 
     assert "nothing came over the multifd channels for 0.2 s" in str(incoming.wait(LIMIT).error)
     assert outgoing.wait(LIMIT).status is MigrationStatus.FAILED
     assert pair.source.machine.run_state is RunState.RUNNING
+
+
+def full() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            ours.send(bytes(1 << 16))
+    return ours, theirs
+
+
+def test_a_descriptor_whose_other_side_takes_nothing_has_its_time_and_can_be_cancelled() -> None:
+    pair = pair_of()
+    ours, theirs = full()
+    outgoing = Outgoing(pair.source.machine, f"fd:{ours.detach()}", peer_timeout_s=0.2)
+    outgoing.start()
+    assert "has taken nothing for 0.2 s" in str(outgoing.wait(LIMIT).error)
+    theirs.close()
+    ours, theirs = full()
+    outgoing = Outgoing(pair.source.machine, f"fd:{ours.detach()}")
+    outgoing.start()
+    with pytest.raises(TimeoutError):
+        outgoing.wait(0.2)
+    assert outgoing.cancel()
+    assert outgoing.wait(LIMIT).status is MigrationStatus.CANCELLED
+    theirs.close()
