@@ -1,5 +1,6 @@
 """P1: two ends where threads, room and addresses are wanting, and those that are started twice at once."""
 
+import os
 import socket
 import threading
 from contextlib import suppress
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from suite.machines import LIMIT, for_the_test
 
-from vfio_migration import Incoming, MigrationParameters, MigrationRefusedError, MigrationStatus, Outgoing
+from vfio_migration import AddressError, Incoming, MigrationParameters, MigrationRefusedError, MigrationStatus, Outgoing
 from vfio_migration.live.channel_pool import ChannelPool
 from vfio_migration.live.socket_acceptor import SocketAcceptor
 from vfio_migration.testing import PairRig
@@ -171,3 +172,19 @@ def test_a_descriptor_whose_other_side_takes_nothing_has_its_time_and_can_be_can
     assert outgoing.cancel()
     assert outgoing.wait(LIMIT).status is MigrationStatus.CANCELLED
     theirs.close()
+
+
+@pytest.mark.parametrize("end", [Outgoing, Incoming])
+@pytest.mark.parametrize("path", ["a\0b", "\0abstract", "\ud800"])
+def test_a_path_that_can_be_none_is_refused_at_once(end: type[Outgoing | Incoming], path: str) -> None:
+    with pytest.raises(AddressError, match="invalid Unix socket address"):
+        end(pair_of().source.machine, f"unix:{path}")
+
+
+def test_a_path_that_is_no_text_can_be_one(tmp_path: Path) -> None:
+    pair, uri = pair_of(), f"unix:{tmp_path}/{os.fsdecode(bytes([0xFF]))}"
+    incoming, outgoing = Incoming(pair.destination.machine, uri), Outgoing(pair.source.machine, uri)
+    incoming.start()
+    outgoing.start()
+    assert outgoing.wait(LIMIT).completed
+    assert incoming.wait(LIMIT).status is MigrationStatus.COMPLETED
