@@ -1,5 +1,6 @@
 """Where a migration goes to or comes from: QEMU's uris, as far as they are for two processes."""
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -55,9 +56,13 @@ def parse_uri(uri: str) -> Address:
     if uri == kind or kind not in ("unix", "tcp", "fd"):
         raise AddressError(f"unknown migration protocol: {uri}")
     if kind == "unix":
-        if not rest:
+        if not rest or "\0" in rest:
             raise AddressError("invalid Unix socket address")
-        if len(rest.encode()) > _LONGEST_PATH:
+        try:
+            size = len(os.fsencode(rest))
+        except UnicodeEncodeError as error:
+            raise AddressError(f"invalid Unix socket address: {error}") from error
+        if size > _LONGEST_PATH:
             raise AddressError(f"UNIX socket path '{rest}' is too long: it has to be within {_LONGEST_PATH} bytes")
         return UnixAddress(rest)
     if kind == "fd":

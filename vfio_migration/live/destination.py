@@ -92,8 +92,10 @@ class Destination:
         self._channel = channel = connection.main
         acks = self._parameters.switchover_ack
         acknowledge = (lambda device: say_arrived(channel, device)) if acks else None
-        self._reader = StreamReader(channel, acknowledge, idle_timeout_s=self._idle_timeout_s)
-        self._incoming = IncomingChannels(self._machine, connection.multifd)
+        self._incoming = incoming = IncomingChannels(self._machine, connection.multifd)
+        self._reader = StreamReader(
+            channel, acknowledge, idle_timeout_s=self._idle_timeout_s, beside=lambda: incoming.received
+        )
         try:
             self.noted = self._receive()
             self._take_over(self.noted)
@@ -133,6 +135,7 @@ class Destination:
             if self._confirmed:
                 say_ready(self._channel)
             noted = reader.load_sections(machine.migratables, self._begin_threads)
+            self._incoming.await_end(self._idle_timeout_s)
             self._join_threads()
             self._incoming.finish()
             for migratable in machine.migratables:

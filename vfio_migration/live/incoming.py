@@ -48,6 +48,7 @@ class Incoming:
         self._clock = machine.clock
         self._raised = CallbackErrors()
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()  # held from a start on, unless that fails
         self._over = machine.clock.event("the end of the incoming migration")
         address = parse_uri(uri)
         self._acceptor: SocketAcceptor | LocalAcceptor
@@ -95,14 +96,15 @@ class Incoming:
             RuntimeError: the system has no thread for it.
 
         """
-        if self._thread is not None:
+        if self._thread is not None or not self._starting.acquire(blocking=False):
             raise MigrationRefusedError("The incoming migration has already been started")
         with self._clock.taking_part(), ExitStack() as undo:
+            undo.callback(self._starting.release)
             self._receiving.refuse()
+            self._acceptor.open()  # first: of a machine that became a destination not every state can be restored
+            undo.callback(self._acceptor.close)
             self._receiving.tie()
             undo.callback(self._receiving.untie)
-            self._acceptor.open()
-            undo.callback(self._acceptor.close)
             self._receiving.begin()
             self._thread = self._clock.start_thread(self._run, "mig/dst/main")
             undo.pop_all()

@@ -43,6 +43,28 @@ class IncomingChannels:
             receive = partial(self._receive, reader)
             self._threads.append(self._machine.clock.start_thread(receive, f"mig/dst/recv_{number}"))
 
+    @property
+    def received(self) -> int:
+        """How many bytes have come over the channels so far."""
+        return sum(reader.received for reader in self._readers)
+
+    def await_end(self, idle_timeout_s: float | None) -> None:
+        """
+        Wait for the end of all channels, if there is a limit for that.
+
+        Raises:
+            StreamError: nothing has come for so many seconds (None: no limit, and no wait).
+
+        """
+        if idle_timeout_s is None:
+            return
+        for thread in self._threads:
+            before = self.received
+            while not self._machine.clock.join(thread, idle_timeout_s):
+                if self.received == before:
+                    raise StreamError(f"nothing came over the multifd channels for {idle_timeout_s:g} s")
+                before = self.received
+
     def queue(self, index: int, device: str = "") -> PacketQueue:
         """
         Give the queue of the device that has this index at the source; `device` says what that is called.

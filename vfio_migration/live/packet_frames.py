@@ -84,6 +84,7 @@ class ChannelReader:
         self._ahead = bytearray()
         self._checksum = 0
         self._offset = 0
+        self.received = 0  # bytes so far; read by others, where an old one does no harm
 
     def packets(self) -> Iterator[tuple[int, Packet]]:
         """Give each packet with the index of its device, up to the end of the channel."""
@@ -127,6 +128,7 @@ class ChannelReader:
             if not more:
                 raise self._error(f"the channel ends here, {size - len(self._ahead)} more bytes were expected")
             self._ahead += more
+            self.received += len(more)
         data = bytes(self._ahead[:size])
         del self._ahead[:size]
         self._checksum = zlib.crc32(data, self._checksum)

@@ -157,7 +157,7 @@ class SocketAcceptor(Abortable):
             if family != socket.AF_UNIX:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(target)
-            sock.listen(_BACKLOG)
+            sock.listen(max(_BACKLOG, 1 + self._channels))
             sock.setblocking(False)
         except OSError as error:
             sock.close()

@@ -5,6 +5,7 @@ import os
 import select
 import socket
 import time
+from contextlib import suppress
 from typing import Any
 
 from vfio_migration.live.addresses import Address, FdAddress, UnixAddress
@@ -19,6 +20,8 @@ from vfio_migration.live.sockets import (
     tune,
     wait_a_moment,
 )
+
+_LOOK_AGAIN_S = 0.001
 
 
 class SocketConnector(Abortable):
@@ -55,7 +58,7 @@ class SocketConnector(Abortable):
         try:
             for number in range(1 + self._channels):
                 sockets.append(self._connect())
-                sockets[-1].sendall(Hello(number, migration).packed())
+                self._greet(sockets[-1], Hello(number, migration))
             return self._connected(
                 connection_of(sockets, f"to {self._address}", latency_s=self._latency_s, timeout_s=self._timeout_s)
             )
@@ -84,9 +87,14 @@ class SocketConnector(Abortable):
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
+            until = None if self._connect_timeout_s is None else time.monotonic() + self._connect_timeout_s
             code = sock.connect_ex(target)
+            while code == errno.EAGAIN and (until is None or time.monotonic() < until):
+                self._check()  # of a Unix socket: as many as may wait there do, and nothing says when there is room
+                time.sleep(_LOOK_AGAIN_S)
+                code = sock.connect_ex(target)
             if code == errno.EINPROGRESS:
-                code = self._await(sock)
+                code = self._await(sock, until)
             self._refuse(code)
             sock.setblocking(True)
             tune(sock)
@@ -95,13 +103,26 @@ class SocketConnector(Abortable):
             raise
         return sock
 
-    def _await(self, sock: socket.socket) -> int:
-        until = None if self._connect_timeout_s is None else time.monotonic() + self._connect_timeout_s
+    def _await(self, sock: socket.socket, until: float | None) -> int:
         while not wait_a_moment(sock, select.POLLOUT):
             self._check()
             if until is not None and time.monotonic() >= until:
                 return errno.ETIMEDOUT
         return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+    def _greet(self, sock: socket.socket, hello: Hello) -> None:
+        """Say hello; to a descriptor whose other side takes nothing, too."""
+        rest = hello.packed()
+        until = None if self._timeout_s is None else time.monotonic() + self._timeout_s
+        sock.setblocking(False)
+        while rest:
+            self._check()
+            with suppress(BlockingIOError):
+                rest = rest[sock.send(rest) :]
+                continue
+            if until is not None and time.monotonic() >= until:
+                raise TimeoutError(errno.ETIMEDOUT, f"the other side has taken nothing for {self._timeout_s:g} s")
+            wait_a_moment(sock, select.POLLOUT)
 
     def _refuse(self, code: int) -> None:
         if code:

@@ -49,10 +49,16 @@ class Abortable:
 
 def connection_of(sockets: list[socket.socket], name: str, *, latency_s: float, timeout_s: float | None) -> Connection:
     """Make channels of connected sockets, the stream's first."""
-    main, *multifd = (
-        SocketChannel(each, f"migration {name}", latency_s=latency_s, timeout_s=timeout_s) for each in sockets
-    )
-    return Connection(main, multifd)
+    channels: list[SocketChannel] = []
+    try:
+        channels.extend(
+            SocketChannel(each, f"migration {name}", latency_s=latency_s, timeout_s=timeout_s) for each in sockets
+        )
+    except BaseException:  # no thread to be had; closing a socket at which one waits would wake neither side
+        for channel in channels:
+            channel.close()
+        raise
+    return Connection(channels[0], channels[1:])
 
 
 def refuse_channels(address: Address, channels: int) -> None:

@@ -175,9 +175,11 @@ class StreamReader:
         acknowledge: Callable[[str], object] | None = None,
         *,
         idle_timeout_s: float | None = None,
+        beside: Callable[[], int] | None = None,
     ) -> None:
         self._channel = channel
         self._idle_timeout_s = idle_timeout_s
+        self._beside = beside  # how much has come over other channels
         self._acknowledge = acknowledge
         self._ahead, self._at = b"", 0  # received last, and how much of it was read
         self._checksum = 0
@@ -210,15 +212,22 @@ class StreamReader:
         return data
 
     def _receive(self, missing: int) -> bytes:
-        try:
-            data = self._channel.receive(max(_FLUSH_SIZE, missing), self._idle_timeout_s)
-        except ChannelClosedError as error:
-            raise self._error("the stream was cut off") from error
-        except TimeoutError as error:
-            raise self._error(f"nothing came for {self._idle_timeout_s:g} s") from error
-        if not data:
-            raise self._error(f"the stream ends here, {missing} more bytes were expected")
-        return data
+        while True:
+            before = self._came_beside()
+            try:
+                data = self._channel.receive(max(_FLUSH_SIZE, missing), self._idle_timeout_s)
+            except ChannelClosedError as error:
+                raise self._error("the stream was cut off") from error
+            except TimeoutError as error:
+                if self._came_beside() == before:
+                    raise self._error(f"nothing came for {self._idle_timeout_s:g} s") from error
+                continue
+            if not data:
+                raise self._error(f"the stream ends here, {missing} more bytes were expected")
+            return data
+
+    def _came_beside(self) -> int:
+        return 0 if self._beside is None else self._beside()
 
     @property
     def checksum(self) -> int:
