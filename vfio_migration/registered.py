@@ -286,8 +286,8 @@ class VFIOMigration:
             return
         self.machine.emit("vfio_save_complete_precopy_start", name=self.id)
         with self._failing("saving"):
-            self._setter.check_worth_saving()
             self._setter.set_state(DeviceState.STOP_COPY, DeviceState.STOP)
+            self._setter.check_worth_saving()
             while self._save_data(stream) is not None:
                 pass
         stream.write(_WORD.pack(_END_OF_STATE))

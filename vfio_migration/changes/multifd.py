@@ -109,8 +109,8 @@ class MultifdThreads:
         machine.emit(f"{SAVE}_start", name=self._device)
         number, ahead = 0, b""
         with self._failing("saving"):
-            setter.check_worth_saving()
             setter.set_state(DeviceState.STOP_COPY, DeviceState.STOP)
+            setter.check_worth_saving()
             while data := setter.read(CHUNK):
                 transferred.data_size += len(data)
                 if isinstance(data, StateBytes) and not data.stands_for and not isinstance(data, Counted):

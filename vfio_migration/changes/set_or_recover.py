@@ -97,7 +97,8 @@ class StateSetter:
         """
         with self._lock:
             ticket, state = self._given_up, self._device_state
-            if new is DeviceState.RUNNING:  # with whatever state it has, also if it is there already
+            # It runs with whatever state it has, also if it is there already; or is about to be given another.
+            if new in (DeviceState.RUNNING, DeviceState.RESUMING):
                 self._void = False
         if self._machine.traced:
             self._machine.emit(
@@ -128,9 +129,11 @@ class StateSetter:
         Raise unless the device has the state that its guest knows.
 
         Raises:
+            OSError: ENODEV: it is no longer in the session that was opened first.
             VFIOMigrationError: it was reset when its guest could not notice.
 
         """
+        self.session.check()
         with self._lock:
             void = self._void
         if void:
