@@ -97,16 +97,16 @@ class StateSetter:
         """
         with self._lock:
             ticket, state = self._given_up, self._device_state
-            # It runs with whatever state it has, also if it is there already; or is about to be given another.
-            if new in (DeviceState.RUNNING, DeviceState.RESUMING):
-                self._void = False
         if self._machine.traced:
             self._machine.emit(
                 "vfio_migration_set_state", name=self._device.id, new_state=new.name, recover_state=recover.name
             )
         if state is DeviceState.ERROR:
             raise DeviceLostError(f"device {self._device.id!r} is lost and cannot go to {new.name}: take it away")
+        # It is to run with whatever state it has, also after a reset; or is about to be given another.
+        anew = new in (DeviceState.RUNNING, DeviceState.RESUMING)
         if new is state:
+            self._mark(void=False if anew else None)
             return
         if new is DeviceState.PRE_COPY_P2P:
             self._announce("pre-copy-p2p-prepare")
@@ -115,9 +115,13 @@ class StateSetter:
         except StaleChangeError:
             raise
         except BaseException as error:
-            self._recover(recover, error, ticket)
+            try:
+                self._recover(recover, error, ticket)
+            finally:
+                self._mark(void=False if anew else None)
             raise
         self._record(new, ticket)
+        self._mark(void=False if anew else None)
         self.session.keep()
 
     def set_state_or_reset(self, new: DeviceState) -> None:
@@ -176,8 +180,7 @@ class StateSetter:
         else:
             self.session.end()
             if self._machine.run_state is RunState.FINISH_MIGRATE:  # else the guest boots anew, and the device with it
-                with self._lock:
-                    self._void = True
+                self._mark(void=True)
 
     def reset(self) -> None:
         """
@@ -198,6 +201,12 @@ class StateSetter:
             self._device_state = DeviceState.ERROR
         _log.error("device lost", machine=self._machine.name, device=self._device.id, error=why)
         return DeviceLostError(f"device {self._device.id!r} is lost: {why}")
+
+    def _mark(self, *, void: bool | None) -> None:
+        """Note whether the guest knows the state that the device has; None: as before."""
+        if void is not None:
+            with self._lock:
+                self._void = void
 
     def _ticket(self) -> int:
         """Give what a change shows to prove that it was not given up."""
