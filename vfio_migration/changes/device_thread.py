@@ -2,10 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vfio_migration.changes.launchers import Launch, Launcher
 from vfio_migration.changes.watchdog import Watchdog
 from vmstate import BigLock, get_logger
+
+
+class Progress(NamedTuple):
+    """How many steps a job has made so far, and whether it waits for its device now, and for nothing else."""
+
+    steps: int = 0
+    at_device: bool = True
 
 
 @dataclass(frozen=True)
@@ -14,7 +22,8 @@ class Job:
     `what` is to be done in a thread of this name.
 
     `lose` is told why it was given up, and gives up the device with it; `doing` says in words what it is at. `barred`:
-    whoever joins it holds the big lock, so that it must not wait for that.
+    whoever joins it holds the big lock, so that it must not wait for that. `progress`: a job of many steps is given up
+    only if one of them takes too long, and only if that is its device's; a change of state is one step.
     """
 
     what: str
@@ -24,6 +33,7 @@ class Job:
     lose: Callable[[str], object]
     doing: Callable[[], str]
     barred: bool = True
+    progress: Callable[[], Progress] = Progress
 
 
 class DeviceThread:
@@ -36,7 +46,8 @@ class DeviceThread:
     - Work is never lost: where no thread can be started it is done on the spot.
     - What the work raises is raised where it is joined.
     - A Ctrl-C during the wait is raised when the thread has ended; a second one leaves it behind.
-    - A job that the watchdog gives up counts as joined; the device is lost.
+    - A job that the watchdog gives up counts as joined; the device is lost. What waits for a link, or for the other
+      side, is never given up here.
 
     Launched and joined by one thread at a time: the holder of the big lock, or whoever loads the machine.
 
@@ -133,9 +144,12 @@ class DeviceThread:
         (tests/vfio_migration/test_ctrl_c.py: raised when all threads are joined).
         """
         launch.run()  # does nothing if the thread has begun
-        limit_s, waited_s = self._watchdog.give_up_after_s, 0.0
+        limit_s, waited_s, before = self._watchdog.give_up_after_s, 0.0, job.progress()
         try:
             while not launch.ended:
+                now = job.progress()
+                if now != before or not now.at_device:
+                    before, waited_s = now, 0.0
                 if limit_s is not None and waited_s >= limit_s:
                     self._give_up(job, f"was given up after {limit_s:g} s")
                     return False
@@ -153,16 +167,22 @@ class DeviceThread:
 
     def _join(self, job: Job) -> bool:
         """Wait for the thread as the watchdog says; False if it was given up."""
-        waited = 0.0
-        for moment, last in self._watchdog.moments():
-            if self._launcher.join(moment - waited):
-                return True
-            waited = moment
-            if last:
-                self._give_up(job, f"was given up after {moment:g} s")
-                return False
-            _log.warning("a device's work takes long", device=self._device, change=job.doing(), seconds=moment)
-        return self._launcher.join()
+        while True:
+            before, waited = job.progress(), 0.0
+            for moment, last in self._watchdog.moments():
+                if self._launcher.join(moment - waited):
+                    return True
+                waited, now = moment, job.progress()
+                if now.steps != before.steps:
+                    break  # to be waited for anew
+                if not now.at_device:
+                    return self._launcher.join()
+                if last:
+                    self._give_up(job, f"was given up after {moment:g} s")
+                    return False
+                _log.warning("a device's work takes long", device=self._device, change=job.doing(), seconds=moment)
+            else:
+                return self._launcher.join()
 
 
 _LOOK_AGAIN_S = 0.001

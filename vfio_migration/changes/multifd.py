@@ -5,11 +5,11 @@ The threads are those of the device's changes of state: launched, watched and jo
 """
 
 import struct
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from vfio_migration.changes.device_thread import DeviceThread, Job
+from vfio_migration.changes.device_thread import DeviceThread, Job, Progress
 from vfio_migration.changes.packets import Packet, PacketKind, PacketQueue
 from vfio_migration.changes.set_or_recover import StaleChangeError, StateSetter
 from vfio_migration.device import CHUNK, Counted, DeviceState, StateBytes
@@ -52,6 +52,7 @@ class MultifdThreads:
         self._thread = thread
         self._failing = failing
         self._lost: BaseException | None = None  # written and read by who joins
+        self._progress = Progress()  # written by the thread as a whole, read by who joins
 
     def launch_saving(self, transferred: Transferred, send: Send, on_error: Callable[[BaseException], object]) -> None:
         """
@@ -96,7 +97,28 @@ class MultifdThreads:
         def lose(why: str) -> None:
             self._lost = setter.lose(f"{doing()} {why}")
 
-        self._thread.launch(Job(what, self._name(what), work, (), lose=lose, doing=doing, barred=barred))
+        self._progress = Progress(0, at_device=False)
+        self._thread.launch(
+            Job(
+                what,
+                self._name(what),
+                work,
+                (),
+                lose=lose,
+                doing=doing,
+                barred=barred,
+                progress=lambda: self._progress,
+            )
+        )
+
+    @contextmanager
+    def _at_device(self) -> Iterator[None]:
+        """Have whoever joins see that the thread waits for the device: that is what a watchdog watches."""
+        self._progress = Progress(self._progress.steps, at_device=True)
+        try:
+            yield
+        finally:
+            self._progress = Progress(self._progress.steps + 1, at_device=False)
 
     def _join(self, what: str) -> None:
         self._thread.join(self._name(what))
@@ -109,9 +131,10 @@ class MultifdThreads:
         machine.emit(f"{SAVE}_start", name=self._device)
         number, ahead = 0, b""
         with self._failing("saving"):
-            setter.set_state(DeviceState.STOP_COPY, DeviceState.STOP)
+            with self._at_device():
+                setter.set_state(DeviceState.STOP_COPY, DeviceState.STOP)
             setter.check_worth_saving()
-            while data := setter.read(CHUNK):
+            while data := self._read():
                 transferred.data_size += len(data)
                 if isinstance(data, StateBytes) and not data.stands_for and not isinstance(data, Counted):
                     ahead += data  # framing of the device's own: sent with what it belongs to
@@ -125,22 +148,29 @@ class MultifdThreads:
         send([*last, Packet(number + len(last), PacketKind.CONFIG, total)])
         machine.emit(f"{SAVE}_end", name=self._device, ret=0)
 
+    def _read(self) -> bytes:
+        with self._at_device():
+            return self._setter.read(CHUNK)
+
+    def _write(self, packet: Packet) -> None:
+        data = Counted(packet.data, packet.stands_for) if packet.kind is PacketKind.COUNTED else packet.data
+        with self._at_device():
+            self._setter.write(data)
+
     def _load(self, transferred: Transferred, packets: PacketQueue, load_config: Callable[[], None]) -> None:
         self._machine.emit(f"{LOAD}_start", name=self._device)
         while (packet := packets.take()).kind is not PacketKind.CONFIG:
             transferred.data_size += len(packet.data)
             self._tell_of(f"{LOAD_PACKET}_start", packet)
             try:
-                self._setter.write(
-                    Counted(packet.data, packet.stands_for) if packet.kind is PacketKind.COUNTED else packet.data
-                )
+                self._write(packet)
             except OSError as error:
                 raise self._error(packet, f"the device refused the data: {error}") from error
             self._tell_of(f"{LOAD_PACKET}_end", packet)
         if len(packet.data) != _TOTAL.size or _TOTAL.unpack(packet.data)[0] != transferred.data_size:
             raise self._error(packet, f"{transferred.data_size} bytes of data have arrived, and that is not all")
         packets.close()
-        load_config()
+        load_config()  # under the big lock, which it may have to wait for
         self._machine.emit(f"{LOAD}_end", name=self._device)
 
     def _tell_of(self, event: str, packet: Packet) -> None:

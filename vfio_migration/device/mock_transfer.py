@@ -15,7 +15,6 @@ from vfio_migration.device.mock_state import MockState, Piece, content
 _HEAD = struct.Struct(">BQQ8s")  # kind; place; length; key, or of the end what the whole state comes to
 _BYTES, _COUNTED, _END = 1, 2, 3
 _LONGEST = 1024 * 1024  # bytes of state in a record
-_COUNTED_LONGEST = 1 << 40
 _ALTERED = 1 << 63  # no key of a device
 
 
@@ -116,7 +115,7 @@ class Inbox:
         while len(self._buffer) >= _HEAD.size:
             kind, place, length, key = _HEAD.unpack_from(self._buffer)
             body = length if kind == _BYTES else 0
-            if self._complete or kind not in (_BYTES, _COUNTED, _END) or body > _LONGEST or length > _COUNTED_LONGEST:
+            if self._complete or kind not in (_BYTES, _COUNTED, _END) or length > _LONGEST:
                 raise ValueError("the state holds a record that no device wrote")
             if len(self._buffer) < _HEAD.size + body:
                 return

@@ -72,8 +72,11 @@ def parse_uri(uri: str) -> Address:
     match = _TCP.fullmatch(rest)
     if match is None:
         raise AddressError(f"error parsing address '{rest}'")
-    host = match["six"] if match["six"] is not None else match["host"]
-    return TcpAddress(host, match["port6"] if match["six"] is not None else match["port"])
+    host, port = (match["six"], match["port6"]) if match["six"] is not None else (match["host"], match["port"])
+    if not port or (port.isdecimal() and int(port) > _HIGHEST_PORT):  # which the system would take for others
+        raise AddressError(f"error parsing port in address '{rest}'")
+    return TcpAddress(host, port)
 
 
 _DIGITS = 9
+_HIGHEST_PORT = 65535

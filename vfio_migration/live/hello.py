@@ -1,8 +1,9 @@
 """
 What each connection begins with where two processes are connected: which migration it is of, and what it is for.
 
-    hello     8 bytes "VSWCONN1"; 0 for the stream, else the number of a multifd channel from 1 on, 2 bytes; 16 bytes
-              that all connections of one migration have in common; CRC-32 of all that, 4 bytes
+    hello     8 bytes "VSWCONN1"; 0 for the stream, else the number of a multifd channel from 1 on, 2 bytes; how many
+              channels there are, 2 bytes; 16 bytes that all connections of one migration have in common; CRC-32 of all
+              that, 4 bytes
 
 It is no part of the stream, which is the same in one process and in two.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 from vfio_migration.errors import StreamError
 
-_HELLO = struct.Struct(">8sH16s")
+_HELLO = struct.Struct(">8sHH16s")
 _CHECKSUM = struct.Struct(">I")
 _MAGIC = b"VSWCONN1"
 SIZE = _HELLO.size + _CHECKSUM.size  # bytes
@@ -23,14 +24,15 @@ _SHOWN = 24
 
 @dataclass(frozen=True)
 class Hello:
-    """What a connection is for: `number` 0 is the stream."""
+    """What a connection is for: `number` 0 is the stream, beside which there are so many `channels`."""
 
     number: int
     migration: bytes
+    channels: int = 0
 
     def packed(self) -> bytes:
         """Give the bytes."""
-        data = _HELLO.pack(_MAGIC, self.number, self.migration)
+        data = _HELLO.pack(_MAGIC, self.number, self.channels, self.migration)
         return data + _CHECKSUM.pack(zlib.crc32(data))
 
 
@@ -50,7 +52,7 @@ def read_hello(data: bytes) -> Hello:
     if len(data) == SIZE and data.startswith(_MAGIC):
         (checksum,) = _CHECKSUM.unpack_from(data, _HELLO.size)
         if checksum == zlib.crc32(data[: _HELLO.size]):
-            _, number, migration = _HELLO.unpack_from(data)
-            return Hello(number, migration)
+            _, number, channels, migration = _HELLO.unpack_from(data)
+            return Hello(number, migration, channels)
     came = "nothing" if not data else repr(data[:_SHOWN]) + ("..." if len(data) > _SHOWN else "")
     raise StreamError(f"no migration stream of vfio-switchover: it should begin {_MAGIC!r}, and what came is {came}")

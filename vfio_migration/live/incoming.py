@@ -24,7 +24,8 @@ class Incoming:
     0: one that the system chooses, see `address`), "fd:NUMBER" (a socket that listens or is connected). Who comes first
     has to be a source, and to say so within `hello_timeout_s`: anything else fails the migration, as it does QEMU's,
     and the error says what came. Others are turned away. After `peer_timeout_s` in which nothing comes the source
-    counts as lost (None: never). `parameters` have to agree with the source's in capabilities.
+    counts as lost (None: never); a source says nothing while its devices change their states, or in a pause before the
+    switchover. `parameters` have to agree with the source's in capabilities.
 
     A machine with a virtual clock receives within the process, from an `Outgoing` with the same clock.
 

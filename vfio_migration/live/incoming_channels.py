@@ -107,6 +107,9 @@ class IncomingChannels:
         with self._lock:
             if self._error is not None:
                 raise self._error
+            queues = list(self._queues.values())
+        for queue in queues:
+            queue.close()
 
     def close(self) -> None:
         """Receive nothing more."""
@@ -114,6 +117,8 @@ class IncomingChannels:
             reader.close()
         for thread in self._threads:
             self._machine.clock.join(thread)
+        with self._lock:
+            self._queues.clear()  # whatever nobody has taken
 
     def _receive(self, reader: ChannelReader) -> None:
         try:

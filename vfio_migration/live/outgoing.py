@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from vfio_migration.errors import MigrationRefusedError
 from vfio_migration.live.addresses import Address, parse_uri
 from vfio_migration.live.connection import Connector
-from vfio_migration.live.ends import loads_slowly
 from vfio_migration.live.parameters import Link, MigrationParameters
 from vfio_migration.live.report import OutgoingReport
 from vfio_migration.live.same_process import LocalConnector
@@ -57,7 +56,7 @@ class Outgoing(Steered):
         address = parse_uri(uri)
         channels = parameters.multifd_channels if parameters is not None else 0
         latency_s = link.latency_s if link is not None else 0.0
-        eager = link is not None or loads_slowly(machine)  # of the other side nothing is known; it is mostly alike
+        eager = True  # of the other side nothing is known: it may load slowly, or wait for a word
         connector: Connector
         if isinstance(machine.clock, RealClock):
             connector = SocketConnector(

@@ -11,6 +11,7 @@ from typing import Any
 
 from vfio_migration.errors import StreamError
 from vfio_migration.live.addresses import Address, FdAddress, TcpAddress, UnixAddress
+from vfio_migration.live.channel_greetings import ChannelGreetings
 from vfio_migration.live.connection import Connection
 from vfio_migration.live.hello import SIZE, Hello, read_hello
 from vfio_migration.live.sockets import (
@@ -22,7 +23,6 @@ from vfio_migration.live.sockets import (
     tune,
     wait_a_moment,
 )
-from vmstate import get_logger
 
 _BACKLOG = 16
 
@@ -88,9 +88,10 @@ class SocketAcceptor(Abortable):
         sockets: dict[int, socket.socket] = {}
         try:
             sockets[0], hello = self._first()
-            until = time.monotonic() + self._hello_s
-            while len(sockets) <= self._channels:
-                self._add_channel(sockets, hello.migration, until)
+            if self._channels:
+                assert self._listening is not None  # noqa: S101 - a descriptor that is connected has no channels
+                greetings = ChannelGreetings(self._listening, self._channels, hello.migration)
+                sockets |= greetings.gather(time.monotonic() + self._hello_s, self._check)
             ordered = [sockets[number] for number in range(1 + self._channels)]
             name = f"from {self._address}"
             return self._connected(connection_of(ordered, name, latency_s=self._latency_s, timeout_s=self._timeout_s))
@@ -111,40 +112,21 @@ class SocketAcceptor(Abortable):
         if self._given is not None:
             sock, self._given = self._given, None
         else:
-            sock = self._accept(None)
+            sock = self._accept()
         try:
             hello = read_hello(_read_some(sock, SIZE, self._hello_s, self._check))
-            _refuse_channel(hello)
+            _refuse(hello, self._channels)
         except BaseException:
             sock.close()
             raise
         return sock, hello
 
-    def _add_channel(self, sockets: dict[int, socket.socket], migration: bytes, until: float) -> None:
-        sock = self._accept(until)
-        try:
-            hello = read_hello(_read_some(sock, SIZE, until - time.monotonic(), self._check))
-        except StreamError as error:
-            _log.warning("a stranger was turned away", address=str(self._address), error=str(error))
-            sock.close()
-            return
-        except BaseException:
-            sock.close()
-            raise
-        if hello.migration != migration or hello.number in sockets or hello.number > self._channels:
-            _log.warning("a connection of another migration was turned away", address=str(self._address))
-            sock.close()
-            return
-        sockets[hello.number] = sock
-
-    def _accept(self, until: float | None) -> socket.socket:
+    def _accept(self) -> socket.socket:
         listening = self._listening
         assert listening is not None  # noqa: S101 - opened before
         while True:
             while not wait_a_moment(listening, select.POLLIN):
                 self._check()
-                if until is not None and time.monotonic() >= until:
-                    raise StreamError(f"{self._channels} multifd channels were expected, and not all have come")
             with suppress(BlockingIOError, ConnectionAbortedError):  # whoever came is gone again
                 sock, _ = listening.accept()
                 sock.setblocking(True)
@@ -174,9 +156,13 @@ class SocketAcceptor(Abortable):
                 Path(self._address.path).unlink()
 
 
-def _refuse_channel(hello: Hello) -> None:
+def _refuse(hello: Hello, channels: int) -> None:
     if hello.number:
         raise StreamError("a multifd channel came before the stream that it belongs to")
+    if hello.channels != channels:
+        raise StreamError(
+            f"multifd_channels is {hello.channels} at the source and {channels} here: give both sides the same"
+        )
 
 
 def _make_way(path: str) -> None:
@@ -217,6 +203,3 @@ def _read_some(sock: socket.socket, size: int, seconds: float, check: Callable[[
             break
         data += more
     return data
-
-
-_log = get_logger("vfio_migration.live.socket_acceptor")

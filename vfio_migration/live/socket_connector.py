@@ -58,7 +58,7 @@ class SocketConnector(Abortable):
         try:
             for number in range(1 + self._channels):
                 sockets.append(self._connect())
-                self._greet(sockets[-1], Hello(number, migration))
+                self._greet(sockets[-1], Hello(number, migration, self._channels))
             return self._connected(
                 connection_of(sockets, f"to {self._address}", latency_s=self._latency_s, timeout_s=self._timeout_s)
             )

@@ -167,7 +167,7 @@ class _Precopy:
                 self.pipeline.now = max(self.pipeline.now, self._heard_ns, *acked)
                 self.passes += 1
                 self._sync()
-                if not self._estimate():
+                if not any(each.pending for each in self._active):  # memory takes no time to be sent, however dirty
                     return ""
             self.known = 0  # takes no time, and the exact query will say what was dirtied meanwhile
             self._send_devices()

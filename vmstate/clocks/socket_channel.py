@@ -17,6 +17,7 @@ from vmstate.clocks.clock import NS_PER_SECOND, seconds_to_ns
 
 MOST_AHEAD = 64 * 1024 * 1024  # bytes that are kept here and that nobody has asked for yet
 _RECEIVE = 256 * 1024
+_PIECE = 200  # bytes, of what it takes to keep some, however few
 _LOOK_UP_MS = 100  # how long a sender waits before it sees that its channel was aborted
 
 
@@ -79,7 +80,7 @@ class SocketChannel:
             self._wait(select.POLLOUT, _LOOK_UP_MS)
             waited_ms += _LOOK_UP_MS
             if self._timeout_s is not None and waited_ms >= self._timeout_s * 1000:
-                raise TimeoutError(f"the other side has taken nothing for {self._timeout_s:g} s")
+                raise ChannelClosedError(f"the other side has taken nothing for {self._timeout_s:g} s")
 
     def receive(self, size: int, timeout: float | None = None) -> bytes:
         """Receive between 1 and `size` bytes, waiting for them; b"" if the other end is closed."""
@@ -136,6 +137,8 @@ class SocketChannel:
         if len(data) > size:
             self._arrived.appendleft((data[size:], due_ns))
             data = data[:size]
+        else:
+            self._ahead -= _PIECE
         self._ahead -= len(data)
         self._changed.notify_all()
         return data
@@ -153,7 +156,7 @@ class SocketChannel:
                 if not data:
                     break
                 self._arrived.append((data, time.monotonic_ns() + self._latency_ns))
-                self._ahead += len(data)
+                self._ahead += len(data) + _PIECE
                 self._changed.notify_all()
         with self._changed:
             self._over = True

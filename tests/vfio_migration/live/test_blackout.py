@@ -7,7 +7,7 @@ from suite.machines import for_the_test
 
 from vfio_migration import Link, Migration, MigrationParameters, MigrationReport, MigrationStatus, Ram
 from vfio_migration.testing import PairRig
-from vmstate import RunState
+from vmstate import RealClock, RunState
 
 MB = 1_000_000
 MIB = 1 << 20
@@ -251,3 +251,11 @@ def test_info_says_how_a_migration_stands() -> None:
     assert info.total_s == report.total_s
     assert info.vfio_transferred == 6 * MB
     assert info.expected_downtime_s is None
+
+
+def test_without_a_link_a_guest_that_dirties_its_memory_gets_there_in_real_time_too() -> None:
+    pair = for_the_test(PairRig(clock=RealClock()))
+    Ram(pair.source.machine, 5 * MB, dirty_rate=1e9)
+    Ram(pair.destination.machine, 5 * MB)
+    pair.add_device("vf0")
+    assert pair.migrate().completed

@@ -18,6 +18,8 @@ from vfio_migration import (
     VFIOMigrationError,
     Watchdog,
 )
+from vfio_migration.changes import Packet
+from vfio_migration.live.channel_pool import ChannelPool
 from vfio_migration.testing import PairRig, ScarceThreads
 from vmstate import RealClock, RunState, TraceEvent, VirtualClock
 
@@ -227,6 +229,37 @@ def test_a_thread_that_stalls_is_given_up_and_costs_the_device() -> None:
         pair.clock.sleep(1.0)
         assert pair.recorder.events == before
     pair.remove_device("vf1")
+
+
+@pytest.mark.parametrize("slow", [{"rate": 1e7}, {"write_rate": 1e7}, {}], ids=["read", "written", "link"])
+def test_a_watchdog_gives_up_a_step_of_a_device_and_no_thread_that_goes_on(slow: dict[str, Any], threads: str) -> None:
+    """A hundred steps of a tenth of a second each, with a limit of two; and a link of which no device knows."""
+    watchdog = Watchdog(give_up_after_s=2.0)
+    device = {"state_size": 100 * MB, "flags": NO_PRECOPY, "watchdog": watchdog, **slow}
+    pair = pair_with(device, device, threads=threads)
+    link = None if slow else Link(1e7)
+    report = migrate(pair, link=link, downtime_limit_s=100.0, switchover_bandwidth=1e7)
+    assert report.completed
+    assert report.transfer_s is not None
+    assert report.destination_start_s is not None
+    assert report.transfer_s + report.destination_start_s > 9.0
+
+
+def test_a_packet_that_nobody_needs_fails_the_migration() -> None:
+    pair = pair_with(TENTH, {**TENTH, "multifd": False})
+    real = ChannelPool.send
+
+    def send(pool: ChannelPool, index: int, device: str, packets: list[Packet]) -> None:
+        real(pool, index, device, packets)
+        if packets[0].number == 0:
+            real(pool, 1 - index, device, packets)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ChannelPool, "send", send)
+        report = migrate(pair)
+    assert report.status is MigrationStatus.FAILED
+    assert "data after its configuration" in str(report.error)
+    assert report.source_state is RunState.RUNNING
 
 
 @pytest.mark.parametrize("pattern", [f"{SAVE}*", f"{LOAD}*"])
