@@ -298,10 +298,16 @@ def arrange(pair: PairRig, fault: str) -> None:
 FAULTS = ["", "arc", "read", "write", "lost write"]
 
 
+@pytest.mark.parametrize("fault", ["", "read", "write"])
+def test_devices_side_by_side_hold_in_some_orders(fault: str) -> None:
+    explore(side_by_side("per-change", fault, set()), policy="pct", schedules=8).check()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("timing", ["exact", pytest.param("any", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("timing", ["exact", "any"])
 def test_devices_side_by_side_hold_in_any_order(fault: str, timing: str) -> None:
-    explore(side_by_side("per-change", fault, set()), policy="pct", timing=timing, schedules=30).check()
+    explore(side_by_side("per-change", fault, set()), policy="pct", timing=timing, schedules=60).check()
 
 
 @pytest.mark.slow

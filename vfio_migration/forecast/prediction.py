@@ -44,7 +44,7 @@ from vfio_migration.scenarios import Scenario, without_link
 from vfio_migration.wording import arc_name, in_order, listed
 from vmstate import NS_PER_SECOND, PassKind
 
-_PIECES_OF_A_CHANGE = 20_000  # in which what would be sent side by side is reckoned, for each change
+_PIECES_OF_A_CHANGE = 5_000  # in which what would be sent side by side is reckoned, for each change
 _Cells = Mapping[tuple[str, PassKind, int], DepthPlan]
 
 

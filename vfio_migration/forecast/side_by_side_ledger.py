@@ -7,23 +7,17 @@ slowest device.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 
+from vfio_migration.forecast.devices_beside import Alone, DevicesBeside
 from vfio_migration.forecast.transfer_ledger import Saving
-from vfio_migration.plan import MigrationPlan, PlannedSaving, SideBySidePlan, plan_side_by_side
+from vfio_migration.plan import MigrationPlan, PlannedSaving, SideBySidePlan, plan_alone, plan_side_by_side
 from vmstate import NS_PER_SECOND, seconds_to_ns
 
-_MOST_WORK = 300_000  # pieces that are simulated for all questions together
+_MOST_WORK = 150_000  # pieces that are simulated for all questions together
 _FEWEST = 8  # pieces of a device, on average, with which a simulation is still worth it
-_QUESTIONS = 8  # about each group of devices
-
-
-@dataclass(frozen=True)
-class _Alone:
-    """A device that has the link to itself: when it is sent, and what loads it."""
-
-    plan: SideBySidePlan
-    bytes: int
+_MANY = 20_000  # devices times groups, from which on it matters how long one question takes
+_QUESTIONS = 20  # about each group of devices
 
 
 class SideBySideLedger:
@@ -36,7 +30,8 @@ class SideBySideLedger:
         self._after_ns = seconds_to_ns(plan.switchover.phases.other_state_s)
         self._savings = [self._planned(place, each) for place, each in enumerate(savings)]
         self._pieces = self._pieces_for(groups)
-        self._alone: dict[PlannedSaving, _Alone] = {}
+        self._many = len(savings) * groups > _MANY
+        self._alone: dict[PlannedSaving, Alone] = {}
         self._between_s = self._total_s(0.0, {})
 
     def gain(self, stop_gain_s: float, others: Mapping[int, Saving | None]) -> float:
@@ -63,10 +58,40 @@ class SideBySideLedger:
     def _total_s(self, stop_gain_s: float, new: Mapping[int, PlannedSaving | None]) -> float:
         stop_s = max(0.0, self._plan.switchover.source_stop_s - stop_gain_s)
         lag_ns = self._plan.lag_ns(stop_s)
+        if self._many and all(self._savings[place].in_thread for place in new):
+            return self._of_many_ns(new, lag_ns) / NS_PER_SECOND
         savings = [new.get(place, each) for place, each in enumerate(self._savings)] if new else self._savings
         there = [each for each in savings if each is not None]
         whole = self._simulated(there) if self._around.bandwidth and self._pieces else self._as_a_whole(there)
         return (whole.sending + whole.behind_ns(lag_ns) + whole.config_ns(lag_ns)) / NS_PER_SECOND
+
+    @cached_property
+    def _in_turn(self) -> SideBySidePlan:
+        """What goes over the main channel."""
+        in_turn = [each for each in self._savings if not each.in_thread]
+        ram = self._plan.precopy.ram_left
+        return plan_side_by_side(in_turn, ram, self._around, self._transfer.before_ns, 0)
+
+    @cached_property
+    def _beside(self) -> DevicesBeside:
+        return DevicesBeside(
+            {place: self._by_itself(each) for place, each in enumerate(self._savings) if each.in_thread}
+        )
+
+    def _of_many_ns(self, new: Mapping[int, PlannedSaving | None], lag_ns: int) -> int:
+        """Give the same of very many devices, of which only the new ones are looked at."""
+        alone = {place: None if each is None else self._by_itself(each) for place, each in new.items()}
+        main = self._in_turn
+        last, carried = self._beside.sent(alone)
+        carried += self._plan.precopy.ram_left
+        carried += sum(each.left + each.state.size for each in self._savings if not each.in_thread)
+        rate = self._around.bandwidth
+        of_link_ns = 0 if rate is None else seconds_to_ns(carried / rate)
+        sending = max(main.before_ns + of_link_ns, main.sending, last) + self._after_ns
+        loaded, first, config = self._beside.loaded(alone, lag_ns)
+        config += main.loaders[-1].config
+        done = max(loaded, main.loaders[-1].done(lag_ns), sending + main.latency)
+        return max(done, first + config)
 
     def _simulated(self, savings: Sequence[PlannedSaving]) -> SideBySidePlan:
         ram = self._plan.precopy.ram_left
@@ -83,13 +108,13 @@ class SideBySideLedger:
         carried = ram + sum(each.bytes for each in threads) + sum(each.left + each.state.size for each in in_turn)
         rate = self._around.bandwidth
         of_link_ns = 0 if rate is None else seconds_to_ns(carried / rate)
-        ends = (each.plan.sending for each in threads)
+        ends = (each.sending for each in threads)
         sending = max(before_ns + of_link_ns, main.sending, *ends) + self._after_ns
-        loaders = [each.plan.loaders[0] for each in threads]
+        loaders = [each.loader for each in threads]
         return SideBySidePlan(sending, before_ns, main.ram_ns, main.latency, (), (*loaders, main.loaders[-1]))
 
-    def _by_itself(self, saving: PlannedSaving) -> _Alone:
+    def _by_itself(self, saving: PlannedSaving) -> Alone:
         if saving not in self._alone:
-            alone = plan_side_by_side([saving], 0, self._around, self._transfer.before_ns, 0)
-            self._alone[saving] = _Alone(alone, saving.left + saving.state.size)
+            sending, loader = plan_alone(saving, self._around, self._transfer.before_ns)
+            self._alone[saving] = Alone(sending, loader, saving.left + saving.state.size)
         return self._alone[saving]

@@ -5,7 +5,7 @@ from vfio_migration.plan.migration import MigrationPlan, plan_migration
 from vfio_migration.plan.planned_saving import PlannedSaving
 from vfio_migration.plan.planned_state import NO_STATE, PlannedState
 from vfio_migration.plan.precopy import PrecopyPlan
-from vfio_migration.plan.side_by_side import EXACT_PIECES, SideBySidePlan, plan_side_by_side
+from vfio_migration.plan.side_by_side import EXACT_PIECES, Loader, SideBySidePlan, plan_alone, plan_side_by_side
 from vfio_migration.plan.surroundings import NO_SURROUNDINGS, PlannedRam, Surroundings
 from vfio_migration.plan.switchover import (
     NO_PHASES,
@@ -28,6 +28,7 @@ __all__ = [
     "BlackoutPart",
     "Bounds",
     "DepthPlan",
+    "Loader",
     "MigrationPlan",
     "PlannedDevice",
     "PlannedHandler",
@@ -42,6 +43,7 @@ __all__ = [
     "TransferPlan",
     "blackout_parts",
     "joined",
+    "plan_alone",
     "plan_migration",
     "plan_side_by_side",
     "plan_switchover",

@@ -119,6 +119,18 @@ def plan_side_by_side(
     )
 
 
+def plan_alone(saving: PlannedSaving, surroundings: Surroundings, before_ns: int) -> tuple[int, Loader]:
+    """Give when a device is sent that has channels and link to itself, and what loads it; however much it is."""
+    latency = surroundings.latency_ns
+    pipeline = Pipeline(surroundings.bandwidth, latency, before_ns, before_ns + latency)
+    pipeline.now += saving.arcs_ns + saving.plain_ns
+    flow = Flow(saving.state, loaded=saving.loaded)
+    for run in (saving.left, saving.state.size):
+        pipeline.carry(flow, run)
+    done = max(pipeline.done, pipeline.now + latency)
+    return pipeline.now, Loader(done, saving.loading_ns, seconds_to_ns(saving.state.config_load_s))
+
+
 @dataclass
 class _Line:
     """What goes from one thread of the source to one of the destination: how far either is."""

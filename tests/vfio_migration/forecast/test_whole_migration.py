@@ -254,8 +254,8 @@ def test_every_gain_is_what_planning_again_gives(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("alike", [True, False])
-@pytest.mark.parametrize("launch_s", [0.0, 0.001])
-def test_a_thousand_devices_with_a_link_are_predicted_in_a_moment(alike: bool, launch_s: float) -> None:
+@pytest.mark.parametrize(("launch_s", "channels"), [(0.0, 0), (0.001, 0), (0.0, 8)])
+def test_a_thousand_devices_with_a_link_are_predicted_in_a_moment(alike: bool, launch_s: float, channels: int) -> None:
     """A second is wanted; the limit is for machines that do much else, as what this is against takes minutes."""
     names = [f"vf{number}" for number in range(1000)]
     groups: list[dict[str, Any]] = [
@@ -273,7 +273,7 @@ def test_a_thousand_devices_with_a_link_are_predicted_in_a_moment(alike: bool, l
         "vfio": groups,
         "ram": {"size": 10**12, "dirty_rate": 1e9},
         "link": {"bandwidth": 3.125e9},
-        "parameters": {"downtime_limit_s": 1e5},
+        "parameters": {"downtime_limit_s": 1e5, "multifd_channels": channels},
         "phases": {"launch_s": launch_s},
     }
     many = scenario_from_data(data, Path("many.toml"))

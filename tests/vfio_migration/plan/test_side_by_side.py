@@ -6,7 +6,7 @@ from vfio_migration.device.backend import CHUNK
 from vfio_migration.live.parameters import Link, MigrationParameters
 from vfio_migration.plan.planned_saving import PlannedSaving
 from vfio_migration.plan.planned_state import PlannedState
-from vfio_migration.plan.side_by_side import SideBySidePlan, plan_side_by_side
+from vfio_migration.plan.side_by_side import SideBySidePlan, plan_alone, plan_side_by_side
 from vfio_migration.plan.surroundings import Surroundings
 
 MS = 1_000_000
@@ -88,3 +88,15 @@ def test_more_channels_are_never_slower_where_all_are_alike(channels: int) -> No
     savings = [saving(5, read=MIB_A_MS / 3, arcs=2 * MS)] * 5
     few, more = (plan(*savings, link=Link(MIB_A_MS), channels=count).sending for count in (channels, channels + 1))
     assert more <= few
+
+
+@pytest.mark.parametrize("link", [None, Link(MIB_A_MS), Link(MIB_A_MS * 3, 0.001)])
+@pytest.mark.parametrize("write", [None, MIB_A_MS / 2, MIB_A_MS * 7])
+def test_one_alone_is_the_same_without_going_through_it(link: Link | None, write: float | None) -> None:
+    one = saving(25, read=MIB_A_MS * 2, write=write, arcs=MS, config=0.003)
+    around = Surroundings(None, link, MigrationParameters(multifd_channels=1))
+    sending, loader = plan_alone(one, around, 0)
+    whole = plan(one, link=link)
+    assert sending == pytest.approx(whole.sending, abs=25)
+    assert (loader.loading, loader.config) == (whole.loaders[0].loading, whole.loaders[0].config)
+    assert loader.following == pytest.approx(whole.loaders[0].following, abs=25)
