@@ -42,6 +42,10 @@ class Connector(Protocol):
         """Have whoever connects give up, and cut what is connected; safe from any thread."""
         ...
 
+    def close(self) -> None:
+        """Let go of what is connected, where nobody came to take it."""
+        ...
+
 
 class Acceptor(Protocol):
     """How a destination comes by its connection."""
@@ -91,3 +95,7 @@ class Ready:
     def abort(self) -> None:
         """Cut it."""
         self.connection.abort()
+
+    def close(self) -> None:
+        """Let go of this end of it."""
+        self.connection.close()

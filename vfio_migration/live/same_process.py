@@ -125,6 +125,11 @@ class LocalConnector:
         if self._connection is not None:
             self._connection.abort()
 
+    def close(self) -> None:
+        """Let go of what is connected."""
+        if self._connection is not None:
+            self._connection.close()
+
 
 def _error(code: int, what: str) -> OSError:
     return OSError(code, f"{what}: {os.strerror(code)}")

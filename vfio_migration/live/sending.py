@@ -109,6 +109,7 @@ class Sending:
             control.advance(MigrationStatus.SETUP)
             connection = self._connector.connect()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the machine was not touched
+            self._connector.close()  # cancelled before it came to that
             self._give_up(error)
             self._ended_ns = clock.now()
             self.machine.end_attempt()

@@ -32,6 +32,13 @@ class Abortable:
         if connection is not None:
             connection.abort()
 
+    def close(self) -> None:
+        """Let go of what is connected, where nobody came to take it."""
+        with self._lock:
+            connection = self._connection
+        if connection is not None:
+            connection.close()
+
     def _connected(self, connection: Connection) -> Connection:
         with self._lock:
             self._connection = connection
