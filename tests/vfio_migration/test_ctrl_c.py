@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from suite.machines import LIMIT, SMALL, make_machine, make_pair
+from suite.machines import LIMIT, NO_PRECOPY, SMALL, make_machine, make_pair
 
-from vfio_migration import DeviceState, Migration, MigrationStatus, MockDevice
+from vfio_migration import DeviceState, Migration, MigrationParameters, MigrationStatus, MockDevice
 from vfio_migration.testing import our_threads
 from vmstate import BigLockError, Clock, RealClock, RunState
 
@@ -86,6 +86,37 @@ def test_a_second_ctrl_c_leaves_at_once_and_the_first_still_cancels(
             each.join(LIMIT)
     assert pair.source.machine.run_state is RunState.RUNNING
     assert pair.migrate().completed
+
+
+def test_ctrl_c_while_devices_are_saved_side_by_side_comes_too_late_and_leaves_nothing_behind(
+    threads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel, asked = Migration.cancel, threading.Event()
+
+    def cancel_and_tell(migration: Migration) -> bool:
+        asked.set()
+        return cancel(migration)
+
+    monkeypatch.setattr(Migration, "cancel", cancel_and_tell)
+    pair = make_pair(("vf0", "vf1", "vf2"), flags=NO_PRECOPY, latency=0.001, clock=RealClock(), threads=threads)
+    mock = pair.source.mocks["vf1"]
+    mock.stall(S.STOP, S.STOP_COPY)  # in its save thread
+
+    def interrupt() -> None:
+        while not mock.stalled:
+            threading.Event().wait(0.001)
+        press_ctrl_c()
+        assert asked.wait(LIMIT)  # which waits for the big lock, as saving holds it
+        mock.release()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    report = pair.migrate(parameters=MigrationParameters(multifd_channels=2))
+    thread.join(LIMIT)
+    assert report.completed
+    assert report.interrupted
+    assert our_threads() == [] or threads == "parked"
+    assert pair.destination.machine.run_state is RunState.RUNNING
 
 
 def test_ctrl_c_while_a_machine_stops_is_raised_when_all_threads_are_joined_and_handlers_called(threads: str) -> None:
