@@ -3,18 +3,19 @@ The way back: what the destination has to say, and how the source makes sure of 
 
 Answers and requests are frames of a fixed size under a checksum, numbers big-endian:
 
-    answer    4 bytes "VSWA"; kind, 1 byte; the checksum that ends the stream (0: none was seen), 4 bytes; length of the
-              text, 2 bytes; the text in UTF-8, filled up with zeros to 512 bytes in all, the last 4 of them a CRC-32
+    answer    4 bytes "VSWA"; number, from 1 on, 4 bytes; kind, 1 byte; the checksum that ends the stream (0: none was
+              seen), 4 bytes; length of the text, 2 bytes; the text in UTF-8, filled up with zeros to 512 bytes in all,
+              the last 4 of them a CRC-32
     request   4 bytes "VSWR"; kind, 1 byte; CRC-32, 4 bytes
 
 Their size is fixed so that whatever is altered, the next frame begins where it should: a length that was altered would
 swallow what follows. An answer that fails its check is asked for again; that the destination runs only counts with the
-checksum of the very stream that was sent, so an answer from elsewhere, or one that comes early, is none.
+checksum of the very stream that was sent, so an answer from elsewhere, or one that comes early, is none. One of a number
+that was heard before is ignored.
 """
 
 import struct
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
@@ -22,7 +23,7 @@ from enum import IntEnum
 from vfio_migration.errors import StreamError
 from vmstate import Channel, ChannelClosedError
 
-_ANSWER = struct.Struct(">4sBIH")
+_ANSWER = struct.Struct(">4sIBIH")
 _ANSWER_MAGIC = b"VSWA"
 ANSWER_SIZE = 512  # bytes
 _CHECKSUM = struct.Struct(">I")
@@ -56,62 +57,89 @@ class Answer:
     stream: int = 0
     text: str = ""
 
-    def packed(self) -> bytes:
-        """Give the frame."""
+    def packed(self, number: int = 1) -> bytes:
+        """Give the frame of this number."""
         text = self.text.encode(errors="replace")
         if len(text) > _LONGEST_TEXT:
             text = text[: _LONGEST_TEXT - 3].decode(errors="ignore").encode() + b"..."
-        head = _ANSWER.pack(_ANSWER_MAGIC, self.kind, self.stream, len(text))
+        head = _ANSWER.pack(_ANSWER_MAGIC, number, self.kind, self.stream, len(text))
         return _sealed((head + text).ljust(ANSWER_SIZE - _CHECKSUM.size, b"\0"))
 
 
 _IN_BETWEEN = (AnswerKind.READY, AnswerKind.ACK)  # said while the source still sends
 
 
-def say_ready(channel: Channel) -> None:
-    """Send that the devices can receive, once; raises ChannelClosedError if the source is gone."""
-    channel.send(Answer(AnswerKind.READY).packed())
+class AnswerSender:
+    """The destination's way to say things, each under a number of its own; for one thread."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._number = 0
+
+    def ready(self) -> None:
+        """Say that the devices can receive, once; raises ChannelClosedError if the source is gone."""
+        self._channel.send(self._next(Answer(AnswerKind.READY)))
+
+    def arrived(self, device: str) -> None:
+        """Say that what this device sent before the stop has arrived; raises as `ready`."""
+        self._channel.send(self._next(Answer(AnswerKind.ACK, text=device)))
+
+    def give(self, answer: Answer, *, timeout_s: float | None = None) -> None:
+        """
+        Give an answer, and repeat it, under its number, until the source has heard it or is gone.
+
+        Raises:
+            ChannelClosedError: the source is gone.
+            TimeoutError: it does not say for so many seconds whether it has heard it.
+
+        """
+        frame = self._next(answer)
+        for _ in range(_MOST_REPEATS):
+            self._channel.send(frame)
+            request = _receive(self._channel, _REQUEST_SIZE, timeout_s)
+            if request is None or request == _request(_RequestKind.THANKS):
+                return  # gone: it has heard it, or will say that it does not know
+            # Whatever else it is, altered or not, it can only ask for one thing.
+
+    def _next(self, answer: Answer) -> bytes:
+        self._number += 1
+        return answer.packed(self._number)
 
 
-def say_arrived(channel: Channel, device: str) -> None:
-    """Send that what this device sent before the stop has arrived; raises ChannelClosedError if the source is gone."""
-    channel.send(Answer(AnswerKind.ACK, text=device).packed())
+class AnswerReader:
+    """What the source hears: each answer once, whatever was repeated on its way; for one thread."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self._heard = 0  # the highest number
+
+    def next(self, timeout_s: float | None = None) -> Answer | None:
+        """
+        Wait for the next answer; None if it was altered, or says something unknown.
+
+        Raises:
+            StreamError: the connection ended.
+            TimeoutError: nothing came for so many seconds.
+            ChannelClosedError: this end was closed.
+
+        """
+        while True:
+            frame = _receive(self.channel, ANSWER_SIZE, timeout_s)
+            if frame is None:
+                raise StreamError("the connection ended without an answer of the destination")
+            if not _intact(frame):
+                return None
+            magic, number, kind, stream, length = _ANSWER.unpack_from(frame)
+            if magic != _ANSWER_MAGIC or kind not in list(AnswerKind) or length > _LONGEST_TEXT:
+                return None
+            if number <= self._heard:
+                continue  # it was heard before
+            self._heard = number
+            text = frame[_ANSWER.size : _ANSWER.size + length]
+            return Answer(AnswerKind(kind), stream, text.decode(errors="replace"))
 
 
-def next_answer(channel: Channel) -> Answer | None:
-    """
-    Wait for what the destination says while the source still sends.
-
-    None stands for an answer that was altered. It is not asked for again: if it was that the destination has failed,
-    that is noticed at the next send, and if it was an acknowledgement, somebody has to cancel.
-
-    Raises:
-        StreamError: the connection ended.
-        ChannelClosedError: this end was closed.
-
-    """
-    return _next_answer(lambda size: _receive(channel, size))
-
-
-def give_answer(channel: Channel, answer: Answer, *, timeout_s: float | None = None) -> None:
-    """
-    Send an answer, and repeat it until the source has heard it or is gone.
-
-    Raises:
-        ChannelClosedError: the source is gone.
-        TimeoutError: it does not say for so many seconds whether it has heard it.
-
-    """
-    frame = answer.packed()
-    for _ in range(_MOST_REPEATS):
-        channel.send(frame)
-        request = _receive(channel, _REQUEST_SIZE, timeout_s)
-        if request is None or request == _request(_RequestKind.THANKS):
-            return  # gone: it has heard it, or will say that it does not know
-        # Whatever else it is, altered or not, it can only ask for one thing.
-
-
-def await_answer(channel: Channel, stream: int, *, timeout_s: float | None = None) -> Answer:
+def await_answer(answers: AnswerReader, stream: int, *, timeout_s: float | None = None) -> Answer:
     """
     Wait for an answer to the stream that ended with this checksum.
 
@@ -122,40 +150,26 @@ def await_answer(channel: Channel, stream: int, *, timeout_s: float | None = Non
     """
     repeats = 0
     while repeats < _MOST_REPEATS:
-        answer = _next_answer(lambda size: _receive(channel, size, timeout_s))
+        answer = answers.next(timeout_s)
         if answer is not None and answer.kind in _IN_BETWEEN:
             continue  # nobody had to wait for it
         if answer is not None and (answer.kind is AnswerKind.FAILED or answer.stream == stream):
-            _say(channel, _RequestKind.THANKS)
+            _say(answers.channel, _RequestKind.THANKS)
             return answer
-        _say(channel, _RequestKind.REPEAT)
+        _say(answers.channel, _RequestKind.REPEAT)
         repeats += 1
     raise StreamError(f"each of {_MOST_REPEATS} answers of the destination was altered on its way")
 
 
-def last_words(channel: Channel, *, timeout_s: float) -> str | None:
+def last_words(answers: AnswerReader, *, timeout_s: float) -> str | None:
     """Give what the destination says of its failure, where the connection was cut; None if it says nothing."""
     try:
-        answer = _next_answer(lambda size: _receive(channel, size, timeout_s))
+        answer = answers.next(timeout_s)
         while answer is not None and answer.kind in _IN_BETWEEN:  # not read yet; what counts comes behind it
-            answer = _next_answer(lambda size: _receive(channel, size, timeout_s))
+            answer = answers.next(timeout_s)
     except (StreamError, TimeoutError, OSError):
         return None
     return answer.text if answer is not None and answer.kind is AnswerKind.FAILED else None
-
-
-def _next_answer(receive: Callable[[int], bytes | None]) -> Answer | None:
-    """Read a frame; None if it fails its check, or says something unknown."""
-    frame = receive(ANSWER_SIZE)
-    if frame is None:
-        raise StreamError("the connection ended without an answer of the destination")
-    if not _intact(frame):
-        return None
-    magic, kind, stream, length = _ANSWER.unpack_from(frame)
-    if magic != _ANSWER_MAGIC or kind not in list(AnswerKind) or length > _LONGEST_TEXT:
-        return None
-    text = frame[_ANSWER.size : _ANSWER.size + length]
-    return Answer(AnswerKind(kind), stream, text.decode(errors="replace"))
 
 
 def _say(channel: Channel, kind: _RequestKind) -> None:

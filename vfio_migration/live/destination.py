@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from vfio_migration.device import DeviceState
 from vfio_migration.errors import StreamError, described
-from vfio_migration.live.answers import Answer, AnswerKind, give_answer, say_arrived, say_ready
+from vfio_migration.live.answers import Answer, AnswerKind, AnswerSender
 from vfio_migration.live.connection import Connection
 from vfio_migration.live.going_back import reachable
 from vfio_migration.live.incoming_channels import IncomingChannels
@@ -91,7 +91,8 @@ class Destination:
         """Receive the migration, in the destination's thread."""
         self._channel = channel = connection.main
         acks = self._parameters.switchover_ack
-        acknowledge = (lambda device: say_arrived(channel, device)) if acks else None
+        self._answers = AnswerSender(channel)
+        acknowledge = self._answers.arrived if acks else None
         self._incoming = incoming = IncomingChannels(self._machine, connection.multifd)
         self._reader = StreamReader(
             channel, acknowledge, idle_timeout_s=self._idle_timeout_s, beside=lambda: incoming.received
@@ -133,7 +134,7 @@ class Destination:
                 for migratable in machine.migratables:
                     migratable.load_setup()
             if self._confirmed:
-                say_ready(self._channel)
+                self._answers.ready()
             noted = reader.load_sections(machine.migratables, self._begin_threads)
             self._incoming.await_end(self._idle_timeout_s)
             self._join_threads()
@@ -254,7 +255,7 @@ class Destination:
         limit_s = _FAILURE_HEARD_S if answer.kind is AnswerKind.FAILED else None
         limits = [each for each in (limit_s, self._idle_timeout_s) if each is not None]
         try:
-            give_answer(self._channel, answer, timeout_s=min(limits, default=None))
+            self._answers.give(answer, timeout_s=min(limits, default=None))
         except OSError as gone:
             _log.warning("the source is gone", machine=self._machine.name, error=str(gone))
 

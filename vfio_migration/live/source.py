@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from vfio_migration.errors import MigrationFailedError, StreamError, TakeoverUnknownError, described
-from vfio_migration.live.answers import AnswerKind, await_answer, last_words, next_answer
+from vfio_migration.live.answers import AnswerKind, AnswerReader, await_answer, last_words
 from vfio_migration.live.channel_pool import ChannelPool
 from vfio_migration.live.connection import Connection
 from vfio_migration.live.control import Control
@@ -54,6 +54,7 @@ class Source:
         self._machine = machine
         self._connection = connection
         self._channel = channel = connection.main
+        self._answers = AnswerReader(channel)
         self._control = control
         self._confirmed = takeover == "confirmed"
         self._answer_timeout_s = answer_timeout_s
@@ -223,7 +224,7 @@ class Source:
     def _hear(self) -> None:
         """Wait for what the destination says next: that it can receive, that something has arrived, or a failure."""
         try:
-            answer = next_answer(self._channel)
+            answer = self._answers.next()
         except StreamError as error:
             self._control.check()  # mostly it has ended since somebody has cancelled
             raise MigrationFailedError(str(error)) from error
@@ -239,7 +240,7 @@ class Source:
     def _await_answer(self, expected: AnswerKind) -> None:
         """Wait until the destination says that it runs, or has loaded everything, or that it never will."""
         try:
-            answer = await_answer(self._channel, self._writer.checksum, timeout_s=self._answer_timeout_s)
+            answer = await_answer(self._answers, self._writer.checksum, timeout_s=self._answer_timeout_s)
         except BaseException as error:
             # Whatever it was, the socket's failure or a clock that gave up: the destination may be running.
             if not self._confirmed:
@@ -300,7 +301,7 @@ class Source:
     def _look_behind(self, error: BaseException) -> None:
         """Ask why a connection was cut: mostly the destination did it, and its own error says more."""
         if isinstance(error, ChannelClosedError):
-            words = last_words(self._channel, timeout_s=_LAST_WORDS_S)
+            words = last_words(self._answers, timeout_s=_LAST_WORDS_S)
             if words is not None:
                 reason = MigrationFailedError(f"the destination failed: {words}")
                 reason.__cause__ = error

@@ -13,10 +13,10 @@ from vfio_migration.live.answers import (
     ANSWER_SIZE,
     Answer,
     AnswerKind,
+    AnswerReader,
+    AnswerSender,
     await_answer,
-    give_answer,
     last_words,
-    say_ready,
 )
 from vmstate import RunState, VirtualClock, channel_pair
 
@@ -74,14 +74,16 @@ def test_an_answer_that_is_altered_every_time_leaves_the_source_not_knowing_and_
 
 
 def between(source: "list[bytes]", answer: Answer) -> Answer:
-    """Let a destination give an answer that arrives behind these bytes."""
+    """Let a destination give an answer, under the number 100, that arrives behind these bytes."""
     clock = VirtualClock()
     here, there = channel_pair(clock, "test")
     with clock.taking_part():
         for data in source:
             there.send(data)
-        thread = clock.start_thread(lambda: give_answer(there, answer), "dst")
-        got = await_answer(here, 7)
+        sender = AnswerSender(there)
+        sender._number = 99
+        thread = clock.start_thread(lambda: sender.give(answer), "dst")
+        got = await_answer(AnswerReader(here), 7)
         here.close()
         clock.join(thread)
         there.close()
@@ -92,8 +94,23 @@ def test_an_answer_to_another_stream_and_one_that_is_unknown_are_none() -> None:
     running = Answer(AnswerKind.RUNNING, 7)
     unknown = bytearray(running.packed())
     assert between([Answer(AnswerKind.RUNNING, 6).packed()], running) == running
-    assert between([Answer(AnswerKind.READY).packed()] * 2, running) == running
+    assert between([Answer(AnswerKind.READY).packed(number) for number in (1, 2)], running) == running
     assert between([b"x" * ANSWER_SIZE, bytes(unknown[:-1]) + b"x"], running) == running
+
+
+def test_an_answer_that_was_heard_before_is_ignored_and_one_that_was_altered_can_come_again() -> None:
+    clock = VirtualClock()
+    here, there = channel_pair(clock, "test")
+    frames = [Answer(AnswerKind.ACK, text=name).packed(number) for number, name in enumerate("abc", start=1)]
+    altered = frames[1][:-1] + bytes([frames[1][-1] ^ 1])
+    with clock.taking_part():
+        for frame in (frames[0], frames[0], altered, frames[1], frames[0], frames[1], frames[2]):
+            there.send(frame)
+        reader = AnswerReader(here)
+        heard = [reader.next() for _ in range(4)]
+        here.close()
+        there.close()
+    assert [None if each is None else each.text for each in heard] == ["a", None, "b", "c"]
 
 
 @given(st.text(max_size=2000))
@@ -137,11 +154,11 @@ def test_the_end_of_the_connection_without_a_word_is_no_answer() -> None:
     clock = VirtualClock()
     here, there = channel_pair(clock, "test")
     with clock.taking_part():
-        say_ready(there)
+        AnswerSender(there).ready()
         there.close()
-        assert last_words(here, timeout_s=1) is None
+        assert last_words(AnswerReader(here), timeout_s=1) is None
         with pytest.raises(StreamError, match="ended"):
-            await_answer(here, 7)
+            await_answer(AnswerReader(here), 7)
         here.close()
 
 
@@ -151,7 +168,7 @@ def test_the_last_words_of_a_destination_are_why_it_failed() -> None:
     with clock.taking_part():
         there.send(Answer(AnswerKind.FAILED, text="the reason").packed())
         there.close()
-        assert last_words(here, timeout_s=1) == "the reason"
+        assert last_words(AnswerReader(here), timeout_s=1) == "the reason"
         here.close()
 
 
