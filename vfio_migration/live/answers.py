@@ -10,8 +10,8 @@ Answers and requests are frames of a fixed size under a checksum, numbers big-en
 
 Their size is fixed so that whatever is altered, the next frame begins where it should: a length that was altered would
 swallow what follows. An answer that fails its check is asked for again; that the destination runs only counts with the
-checksum of the very stream that was sent, so an answer from elsewhere, or one that comes early, is none. One of a number
-that was heard before is ignored.
+checksum of the very stream that was sent, so an answer from elsewhere, or one that comes early, is none. One of a
+number that was heard before is ignored.
 """
 
 import struct
