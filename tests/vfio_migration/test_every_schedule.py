@@ -307,7 +307,7 @@ def test_devices_side_by_side_hold_in_some_orders(fault: str) -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("timing", ["exact", "any"])
 def test_devices_side_by_side_hold_in_any_order(fault: str, timing: str) -> None:
-    explore(side_by_side("per-change", fault, set()), policy="pct", timing=timing, schedules=60).check()
+    explore(side_by_side("per-change", fault, set()), policy="pct", timing=timing, schedules=30).check()
 
 
 @pytest.mark.slow
@@ -324,7 +324,7 @@ def test_devices_side_by_side_hold_between_any_two_lines(fault: str, policy: str
     )
     for timing in ("exact", "any"):
         test = side_by_side(threads, fault, set())
-        explore(test, policy=policy, timing=timing, schedules=40, preempt=preempt).check()
+        explore(test, policy=policy, timing=timing, schedules=15, preempt=preempt).check()
 
 
 @pytest.mark.slow
@@ -334,5 +334,5 @@ def test_a_cancel_beside_threads_that_save_leaves_one_side_running(policy: str) 
     for after_s in (0.0, 0.1, 0.12, 0.14):
         for timing in ("exact", "any"):
             test = side_by_side("per-change", "", met, cancel_after_s=after_s)
-            explore(test, policy=policy, timing=timing, schedules=60).check()
+            explore(test, policy=policy, timing=timing, schedules=25).check()
     assert met == {"completed", "cancelled"}
