@@ -118,7 +118,12 @@ def replace_lost(pair: PairRig, flags: MigrationFlags) -> None:
             pair.add_device(name, flags=flags, state_size=600)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+def marked(case: Case) -> Any:
+    """Leave parked threads to the slow tests: what is asked of both launchers alike is in tests of their own."""
+    return pytest.param(case, id=str(case), marks=pytest.mark.slow if case.mode == "parked" else ())
+
+
+@pytest.mark.parametrize("case", map(marked, CASES))
 def test_whatever_fails_nothing_is_lost(case: Case) -> None:
     pair = build(case)
     chosen: MachineRig = getattr(pair, case.side)
