@@ -1,7 +1,7 @@
 """`vfio-switchover send` and `receive`: the two ends of a migration of a scenario, in two processes, in real time."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from typing import Annotated, Any, NoReturn
 
@@ -14,6 +14,9 @@ from vfio_migration.errors import MigrationRefusedError, ScenarioError, describe
 from vfio_migration.live import Incoming, IncomingReport, MigrationStatus, Outgoing, OutgoingReport
 from vfio_migration.scenarios import Scenario, ScenarioMachine, load_scenario, override, refuse_endless
 from vfio_migration.wording import ms
+
+_HELLO_S = 10.0
+_INTERRUPTED = 130
 
 
 class TakeoverKind(StrEnum):
@@ -35,7 +38,15 @@ _Settings = Annotated[
 ]
 _PeerTimeout = Annotated[
     float | None,
-    typer.Option(min=0.001, metavar="SECONDS", help="The other side counts as lost if nothing moves for so long."),
+    typer.Option(
+        min=0.001, metavar="SECONDS", help="The other side counts as lost if it takes, or sends, nothing for so long."
+    ),
+]
+_AnswerTimeout = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001, metavar="SECONDS", help="How long the destination may take at the end to say that it runs."
+    ),
 ]
 _Json = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Write the report there; '-': standard output.")
@@ -48,6 +59,7 @@ def send_command(
     takeover: _Takeover = TakeoverKind.CONFIRMED,
     settings: _Settings = None,
     peer_timeout: _PeerTimeout = None,
+    answer_timeout: _AnswerTimeout = None,
     json_file: _Json = None,
 ) -> None:
     """
@@ -74,6 +86,7 @@ def send_command(
             link=around.link,
             takeover=takeover.value,
             peer_timeout_s=peer_timeout,
+            answer_timeout_s=answer_timeout,
             on_status=note_states,
         )
         built.machine.start()
@@ -84,7 +97,7 @@ def send_command(
     built.close()
     _show(console, loaded, report, _source_rows(report))
     _write(json_file, loaded, "source", report, hashes)
-    raise typer.Exit(0 if report.completed else 1)
+    raise typer.Exit(_exit_status(report))
 
 
 def receive_command(
@@ -114,6 +127,7 @@ def receive_command(
             link=around.link,
             takeover=takeover.value,
             peer_timeout_s=peer_timeout,
+            hello_timeout_s=min(peer_timeout or _HELLO_S, _HELLO_S),
         )
         report = _report_of(incoming)
     except (MigrationRefusedError, OSError) as error:
@@ -123,7 +137,7 @@ def receive_command(
     built.close()
     _show(console, loaded, report, _destination_rows(report))
     _write(json_file, loaded, "destination", report, hashes)
-    raise typer.Exit(0 if report.completed else 1)
+    raise typer.Exit(_exit_status(report))
 
 
 def _loaded(scenario: str, settings: list[str] | None) -> Scenario:
@@ -147,13 +161,22 @@ def _report_of(end: Outgoing | Incoming) -> OutgoingReport | IncomingReport:
     try:
         end.start()
         if isinstance(end, Incoming):
-            typer.echo(f"waiting at {end.address}", err=True)
+            typer.echo(f"waiting at {end.uri}", err=True)
         return end.wait()
     except KeyboardInterrupt:
         end.cancel()
-        status = end.wait().status if end.status is not MigrationStatus.NONE else end.status
-        typer.echo(f"interrupted: the migration is {status}", err=True)
-        raise typer.Exit(130) from None
+        if end.status is MigrationStatus.NONE:  # it had not begun
+            typer.echo("interrupted: there was no migration yet", err=True)
+            raise typer.Exit(_INTERRUPTED) from None
+        report = end.wait()
+        typer.echo(f"interrupted: the migration is {report.status}", err=True)
+        return replace(report, interrupted=True)
+
+
+def _exit_status(report: OutgoingReport | IncomingReport) -> int:
+    if report.interrupted:
+        return _INTERRUPTED
+    return 0 if report.completed else 1
 
 
 def _state_hashes(built: ScenarioMachine) -> dict[str, str]:

@@ -78,5 +78,12 @@ def parse_uri(uri: str) -> Address:
     return TcpAddress(host, port)
 
 
+def uri_of(address: Address) -> str:
+    """Write an address as a uri."""
+    if isinstance(address, UnixAddress):
+        return f"unix:{address}"
+    return f"tcp:{address}" if isinstance(address, TcpAddress) else str(address)
+
+
 _DIGITS = 9
 _HIGHEST_PORT = 65535

@@ -127,16 +127,25 @@ class AnswerReader:
             frame = _receive(self.channel, ANSWER_SIZE, timeout_s)
             if frame is None:
                 raise StreamError("the connection ended without an answer of the destination")
-            if not _intact(frame):
+            answer = read_answer(frame)
+            if answer is None:
                 return None
-            magic, number, kind, stream, length = _ANSWER.unpack_from(frame)
-            if magic != _ANSWER_MAGIC or kind not in list(AnswerKind) or length > _LONGEST_TEXT:
-                return None
+            _, number, *_ = _ANSWER.unpack_from(frame)
             if number <= self._heard:
                 continue  # it was heard before
             self._heard = number
-            text = frame[_ANSWER.size : _ANSWER.size + length]
-            return Answer(AnswerKind(kind), stream, text.decode(errors="replace"))
+            return answer
+
+
+def read_answer(frame: bytes) -> Answer | None:
+    """Read a frame; None if it is none, was altered, or says something unknown."""
+    if len(frame) != ANSWER_SIZE or not _intact(frame):
+        return None
+    magic, _, kind, stream, length = _ANSWER.unpack_from(frame)
+    if magic != _ANSWER_MAGIC or kind not in list(AnswerKind) or length > _LONGEST_TEXT:
+        return None
+    text = frame[_ANSWER.size : _ANSWER.size + length]
+    return Answer(AnswerKind(kind), stream, text.decode(errors="replace"))
 
 
 def await_answer(answers: AnswerReader, stream: int, *, timeout_s: float | None = None) -> Answer:

@@ -4,7 +4,7 @@ import threading
 from contextlib import ExitStack
 
 from vfio_migration.errors import MigrationRefusedError, WrongStatusError
-from vfio_migration.live.addresses import Address, parse_uri
+from vfio_migration.live.addresses import Address, parse_uri, uri_of
 from vfio_migration.live.ends import refuse_thread
 from vfio_migration.live.parameters import Link, MigrationParameters
 from vfio_migration.live.receiving import Receiving
@@ -86,6 +86,11 @@ class Incoming:
     def address(self) -> Address:
         """Where it listens, with the port that the system chose."""
         return self._acceptor.address
+
+    @property
+    def uri(self) -> str:
+        """The same as an `Outgoing` takes it."""
+        return uri_of(self.address)
 
     def start(self) -> None:
         """

@@ -159,7 +159,7 @@ class Sending:
             total_s=total_s,
             downtime_s=seconds(source.switchover.stop_told_ns, source.switchover.downtime_end_ns),
             expected_downtime_s=expected,
-            remaining=source.remaining,
+            remaining=source.remaining if source.switchover.sent_ns is None else 0,
             bandwidth=source.measured,
             ram=None if ram is None else RamInfo(ram.size, ram.sent, ram.pending(), source.exact_queries),
             vfio_transferred=sum(each.transferred for each in devices_of(self.machine)),

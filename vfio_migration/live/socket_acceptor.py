@@ -11,6 +11,7 @@ from typing import Any
 
 from vfio_migration.errors import StreamError
 from vfio_migration.live.addresses import Address, FdAddress, TcpAddress, UnixAddress
+from vfio_migration.live.answers import Answer, AnswerKind
 from vfio_migration.live.channel_greetings import ChannelGreetings
 from vfio_migration.live.connection import Connection
 from vfio_migration.live.hello import SIZE, Hello, read_hello
@@ -115,11 +116,21 @@ class SocketAcceptor(Abortable):
             sock = self._accept()
         try:
             hello = read_hello(_read_some(sock, SIZE, self._hello_s, self._check))
-            _refuse(hello, self._channels)
+            self._refuse(sock, hello)
         except BaseException:
             sock.close()
             raise
         return sock, hello
+
+    def _refuse(self, sock: socket.socket, hello: Hello) -> None:
+        """Refuse a source that has other channels, and tell it why: it may not even get to have them."""
+        if hello.number:
+            raise StreamError("a multifd channel came before the stream that it belongs to")
+        if hello.channels != self._channels:
+            why = f"multifd_channels is {hello.channels} at the source and {self._channels} here: give both the same"
+            with suppress(OSError):
+                sock.sendall(Answer(AnswerKind.FAILED, text=why).packed())
+            raise StreamError(why)
 
     def _accept(self) -> socket.socket:
         listening = self._listening
@@ -154,15 +165,6 @@ class SocketAcceptor(Abortable):
         if isinstance(self._address, UnixAddress):
             with suppress(OSError):
                 Path(self._address.path).unlink()
-
-
-def _refuse(hello: Hello, channels: int) -> None:
-    if hello.number:
-        raise StreamError("a multifd channel came before the stream that it belongs to")
-    if hello.channels != channels:
-        raise StreamError(
-            f"multifd_channels is {hello.channels} at the source and {channels} here: give both sides the same"
-        )
 
 
 def _make_way(path: str) -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from vfio_migration.live.addresses import Address, FdAddress, UnixAddress
+from vfio_migration.live.answers import ANSWER_SIZE, AnswerKind, read_answer
 from vfio_migration.live.connection import Connection
 from vfio_migration.live.hello import Hello, new_migration
 from vfio_migration.live.sockets import (
@@ -22,6 +23,9 @@ from vfio_migration.live.sockets import (
 )
 
 _LOOK_AGAIN_S = 0.001
+
+
+_WORDS_S = 1.0
 
 
 class SocketConnector(Abortable):
@@ -62,9 +66,14 @@ class SocketConnector(Abortable):
             return self._connected(
                 connection_of(sockets, f"to {self._address}", latency_s=self._latency_s, timeout_s=self._timeout_s)
             )
+        except OSError as error:
+            words = _words_of(sockets[0]) if len(sockets) > 1 or (self._channels and sockets) else None
+            _close(sockets)
+            if words is None:
+                raise
+            raise OSError(error.errno, f"the destination failed: {words}") from error
         except BaseException:
-            for each in sockets:
-                each.close()
+            _close(sockets)
             raise
 
     def _connect(self) -> socket.socket:
@@ -127,3 +136,22 @@ class SocketConnector(Abortable):
     def _refuse(self, code: int) -> None:
         if code:
             raise OSError(code, f"Failed to connect to '{self._address}': {os.strerror(code)}")
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for each in sockets:
+        each.close()
+
+
+def _words_of(sock: socket.socket) -> str | None:
+    """Give why the destination has refused the channels of a stream that it had, if it says so in a moment."""
+    frame = b""
+    sock.setblocking(True)
+    sock.settimeout(_WORDS_S)
+    try:
+        while len(frame) < ANSWER_SIZE and (more := sock.recv(ANSWER_SIZE - len(frame))):
+            frame += more
+    except OSError:
+        return None
+    answer = read_answer(frame)
+    return answer.text if answer is not None and answer.kind is AnswerKind.FAILED else None

@@ -57,8 +57,8 @@ def load(file: str) -> dict[str, Any]:
 def test_a_scenario_migrates_between_two_processes(uri: str, takeover: str, channels: str) -> None:
     words = ("--takeover", takeover, "--set", f"parameters.multifd_channels={channels}")
     receiving, address = receiver(uri, *words, "--json", "received.json")
-    target = uri if uri.startswith("unix") else f"tcp:{address}"
-    sending = start("send", "small.toml", target, *words, "--json", "sent.json")
+    assert address.startswith(uri[:4])
+    sending = start("send", "small.toml", address, *words, "--json", "sent.json")
     sent_text, sent_error = sending.communicate(timeout=LIMIT_S)
     received_text, _ = receiving.communicate(timeout=LIMIT_S)
     assert (sending.returncode, receiving.returncode) == (0, 0), sent_error
@@ -95,13 +95,26 @@ def test_a_device_that_fails_is_said_on_both_sides() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_ctrl_c_ends_a_wait_and_takes_the_socket_away() -> None:
-    receiving, address = receiver("unix:m.sock")
-    assert Path(address).exists()
+    receiving, _ = receiver("unix:m.sock", "--json", "received.json")
+    assert Path("m.sock").exists()
     receiving.send_signal(signal.SIGINT)
     _, error = receiving.communicate(timeout=LIMIT_S)
     assert receiving.returncode == 130
     assert "interrupted: the migration is failed" in error
-    assert not Path(address).exists()
+    assert not Path("m.sock").exists()
+    assert load("received.json")["interrupted"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_destination_that_does_not_answer_in_time_leaves_the_source_not_knowing() -> None:
+    receiving, _ = receiver("unix:m.sock", "--set", "vf0.latency.RESUMING->STOP=1000")
+    sending = start("send", "small.toml", "unix:m.sock", "--answer-timeout", "0.1")
+    text, _ = sending.communicate(timeout=LIMIT_S)
+    receiving.kill()
+    receiving.communicate(timeout=LIMIT_S)
+    assert sending.returncode == 1
+    assert "only the destination knows whether it runs" in text
+    assert "postmigrate" in text
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def marked(case: Case) -> Any:
     return pytest.param(case, id=str(case), marks=pytest.mark.slow if case.mode == "parked" else ())
 
 
-@pytest.mark.parametrize("case", map(marked, CASES))
+@pytest.mark.parametrize("case", [marked(case) for case in CASES])
 def test_whatever_fails_nothing_is_lost(case: Case) -> None:
     pair = build(case)
     chosen: MachineRig = getattr(pair, case.side)

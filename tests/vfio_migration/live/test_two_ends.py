@@ -375,10 +375,11 @@ def test_a_port_that_the_system_chose_is_said() -> None:
     pair = pair_of()
     incoming = Incoming(pair.destination.machine, "tcp:127.0.0.1:0")
     incoming.start()
-    outgoing = Outgoing(pair.source.machine, f"tcp:{incoming.address}")
+    outgoing = Outgoing(pair.source.machine, incoming.uri)
     outgoing.start()
     assert outgoing.wait(LIMIT).completed
     assert incoming.wait(LIMIT).completed
+    assert outgoing.info().remaining == 0
 
 
 def test_each_is_started_once_and_refuses_what_makes_no_sense(tmp_path: Path) -> None:
@@ -457,6 +458,7 @@ def test_ends_that_do_not_agree_say_so(ours: dict[str, Any], text: str, tmp_path
     assert not received.completed
     assert sent.source_state is RunState.RUNNING or ours == {"takeover": "qemu"}
     assert text in str(received.error)
+    assert text in str(sent.error) or ours == {"takeover": "qemu"}
 
 
 def test_a_return_path_is_the_source_s_alone(tmp_path: Path) -> None:
