@@ -61,17 +61,15 @@ class SocketChannel:
         rest = memoryview(data)
         waited_ms = 0
         while rest:
-            if self._aborted or self._ended:
-                raise ChannelClosedError("this side has closed the channel")
+            self._insist_on_open()
             try:
                 sent = self._socket.send(rest)
             except BlockingIOError:
                 sent = 0
-            except (BrokenPipeError, ConnectionResetError) as error:
-                raise ChannelClosedError("the other side has closed the channel") from error
             except OSError as error:
-                if self._aborted:
-                    raise ChannelClosedError("this side has closed the channel") from error
+                self._insist_on_open()  # again: closed here in between, it fails just as if it were closed there
+                if isinstance(error, BrokenPipeError | ConnectionResetError):
+                    raise ChannelClosedError("the other side has closed the channel") from error
                 raise
             rest = rest[sent:]
             if sent:
@@ -125,6 +123,11 @@ class SocketChannel:
         if threading.current_thread() is not self._reader:
             self._reader.join()
         self._socket.close()
+
+    def _insist_on_open(self) -> None:
+        with self._changed:
+            if self._aborted or self._ended:
+                raise ChannelClosedError("this side has closed the channel")
 
     def _due_in_s(self) -> float | None:
         """Give in how many seconds the next bytes are there; None if there are none. With the lock held, as below."""
