@@ -93,7 +93,7 @@ def test_a_device_that_fails_is_said_on_both_sides() -> None:
     assert "'vf1'" in received
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("folder", "ctrl_c")
 def test_ctrl_c_ends_a_wait_and_takes_the_socket_away() -> None:
     receiving, _ = receiver("unix:m.sock", "--json", "received.json")
     assert Path("m.sock").exists()
