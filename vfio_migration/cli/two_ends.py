@@ -96,8 +96,7 @@ def send_command(
     assert isinstance(report, OutgoingReport)  # noqa: S101 - of an Outgoing
     built.close()
     _show(console, loaded, report, _source_rows(report))
-    _write(json_file, loaded, "source", report, hashes)
-    raise typer.Exit(_exit_status(report))
+    _end(json_file, loaded, "source", report, hashes)
 
 
 def receive_command(
@@ -136,8 +135,7 @@ def receive_command(
     hashes = _state_hashes(built) if report.completed else {}
     built.close()
     _show(console, loaded, report, _destination_rows(report))
-    _write(json_file, loaded, "destination", report, hashes)
-    raise typer.Exit(_exit_status(report))
+    _end(json_file, loaded, "destination", report, hashes)
 
 
 def _loaded(scenario: str, settings: list[str] | None) -> Scenario:
@@ -171,12 +169,6 @@ def _report_of(end: Outgoing | Incoming) -> OutgoingReport | IncomingReport:
         report = end.wait()
         typer.echo(f"interrupted: the migration is {report.status}", err=True)
         return replace(report, interrupted=True)
-
-
-def _exit_status(report: OutgoingReport | IncomingReport) -> int:
-    if report.interrupted:
-        return _INTERRUPTED
-    return 0 if report.completed else 1
 
 
 def _state_hashes(built: ScenarioMachine) -> dict[str, str]:
@@ -220,12 +212,15 @@ def _show(
         cannot_write(STANDARD_OUTPUT, failed)
 
 
-def _write(
+def _end(
     file: str | None, loaded: Scenario, side: str, report: OutgoingReport | IncomingReport, hashes: dict[str, str]
-) -> None:
-    if file is None:
-        return
-    data: dict[str, Any] = {"scenario": loaded.name, "side": side, **asdict(report)}
-    data["error"] = None if report.error is None else described(report.error)
-    data["state_hashes"] = hashes
-    write_text(file, json.dumps(data, indent=2) + "\n")
+) -> NoReturn:
+    """Write the report as JSON, if that was asked for, and give the exit status."""
+    if file is not None:
+        data: dict[str, Any] = {"scenario": loaded.name, "side": side, **asdict(report)}
+        data["error"] = None if report.error is None else described(report.error)
+        data["state_hashes"] = hashes
+        write_text(file, json.dumps(data, indent=2) + "\n")
+    if report.interrupted:
+        raise typer.Exit(_INTERRUPTED)
+    raise typer.Exit(0 if report.completed else 1)
