@@ -183,7 +183,7 @@ def _source_rows(report: OutgoingReport) -> list[tuple[str, str]]:
         ("destination has answered after", ms(report.answered_s)),
         ("downtime, as the source counts it", ms(report.downtime_s)),
         ("all of it", ms(report.total_s)),
-        ("sent", f"{report.bytes_sent:,} bytes"),
+        ("sent", f"{report.bytes_sent:,} bytes, states counted in full"),
         ("source is now", str(report.source_state)),
     ]
 
@@ -191,7 +191,7 @@ def _source_rows(report: OutgoingReport) -> list[tuple[str, str]]:
 def _destination_rows(report: IncomingReport) -> list[tuple[str, str]]:
     return [
         ("destination starts, from when all has come", ms(report.start_s)),
-        ("received", f"{report.bytes_received:,} bytes of the stream"),
+        ("received", f"{report.bytes_received:,} bytes of the stream, as they came over the wire"),
         ("source was", "" if report.noted_state is None else str(report.noted_state)),
         ("destination is now", str(report.destination_state)),
     ]
