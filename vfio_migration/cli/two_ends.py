@@ -191,7 +191,7 @@ def _source_rows(report: OutgoingReport) -> list[tuple[str, str]]:
 def _destination_rows(report: IncomingReport) -> list[tuple[str, str]]:
     return [
         ("destination starts, from when all has come", ms(report.start_s)),
-        ("received", f"{report.bytes_received:,} bytes of the stream, as they came over the wire"),
+        ("received", f"{report.bytes_received:,} bytes, on the wire"),
         ("source was", "" if report.noted_state is None else str(report.noted_state)),
         ("destination is now", str(report.destination_state)),
     ]
