@@ -8,6 +8,7 @@ from vmstate.big_lock import BigLock
 from vmstate.bracket import Bracket, BracketOwner
 from vmstate.callback_errors import CallbackErrors, fails_a_test
 from vmstate.clocks import (
+    MOST_AHEAD,
     NS_PER_SECOND,
     WINDOW,
     Channel,
@@ -54,6 +55,7 @@ from vmstate.run_state import RunState
 from vmstate.trace import Recorder, StructlogSink, TraceEvent, TraceSink, tee
 
 __all__ = [
+    "MOST_AHEAD",
     "NS_PER_SECOND",
     "WINDOW",
     "Attempt",

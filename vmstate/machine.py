@@ -214,9 +214,11 @@ class Machine:
             self.announce("SHUTDOWN", guest=True, reason="guest-shutdown")
             return self._stop(RunState.SHUTDOWN, announce=True)
 
-    def reset(self) -> None:
+    def reset(self, *, guest: bool = False) -> None:
         """
         Reset the machine at once, whatever it is doing, and all that migrates with it (QEMU's `system_reset`).
+
+        `guest`: it is the guest that has asked for it, which is all that is announced otherwise.
 
         No handler is called. `running`, `inmigrate` and `finish-migrate` stay; every other state becomes `prelaunch`.
         Too late, which is logged, and nothing happens, while a migration waits to hear whether its destination runs:
@@ -237,7 +239,7 @@ class Machine:
                     migratable.reset()
                 except BaseException as error:  # noqa: BLE001 - the others have to be reset all the same
                     first = first or error
-            self.announce("RESET", guest=False, reason="host-qmp-system-reset")
+            self.announce("RESET", guest=guest, reason="guest-reset" if guest else "host-qmp-system-reset")
             if self._run_state not in _KEPT_BY_RESET and self._run_state.may_become(RunState.PRELAUNCH):
                 self._set(RunState.PRELAUNCH)
                 self._was_suspended = False

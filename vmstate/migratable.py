@@ -59,7 +59,8 @@ class Migratable(Protocol):
     migration that completed. On the destination: `load_setup`, `load` for each section, `load_complete` before the
     machine may run, `load_cleanup` if the migration failed. Whatever they raise fails the migration.
 
-    Optional, and asked for by name: `begin_precopy()`, called when the set-up is over; `pending_exact()`, how many
+    Optional, and asked for by name: `state_only`, whether it has a section of what is only sent once, and no other;
+    `begin_precopy()`, called when the set-up is over; `pending_exact()`, how many
     bytes would have to be sent if the machine were stopped now; `has_to_iterate`, whether `save_iterate` is to be
     called though nothing is pending; and `begin_saving()`, called once the machine has stopped, before anything is
     saved.

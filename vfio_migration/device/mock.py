@@ -110,6 +110,53 @@ class MockDevice:
         with self._lock:
             return self._memory.sha256
 
+    def set_latency(self, latency: float | Mapping[Arc, float]) -> None:
+        """
+        Have other latencies from the next arc on: seconds of all arcs, or of each.
+
+        Raises:
+            ValueError: a time makes no sense, or no device has such an arc.
+
+        """
+        table, other = _checked_latency(latency, self._flags)
+        with self._lock:
+            self._latency_ns, self._other_latency_ns = table, other
+
+    def set_rate(self, rate: float | None) -> None:
+        """Give the state at another rate from now on, in bytes per second; None: in no time. Raises ValueError."""
+        if rate is not None and not rate > 0:
+            raise ValueError(f"rate is in bytes per second and more than 0, or None; got {rate!r}")
+        with self._lock:
+            self._rate = rate
+            self._start_reading()
+
+    @property
+    def rate(self) -> float | None:
+        """How fast the state is read, in bytes per second; None: in no time."""
+        with self._lock:
+            return self._rate
+
+    @property
+    def state_size(self) -> int:
+        """How many bytes of state pre-copy leaves to be sent."""
+        with self._lock:
+            return self._memory.size - self._warm_size
+
+    def set_state_size(self, size: int) -> None:
+        """
+        Have a state of so many bytes, beside what pre-copy sends.
+
+        Raises:
+            ValueError: that is no size, or the state is being sent or received.
+
+        """
+        if size < 0:
+            raise ValueError(f"state_size is in bytes and not negative; got {size!r}")
+        with self._lock:
+            if self._state in SAVING or self._state is _S.RESUMING:
+                raise ValueError(f"state_size cannot be changed in {self._state.name}: a transfer is under way")
+            self._memory = MockState(self._warm_size + size, self._new_key())
+
     def arc_latency(self, current: DeviceState, target: DeviceState) -> float:
         """Give the seconds that an arc takes."""
         return self._latency_ns.get((current, target), self._other_latency_ns) / NS_PER_SECOND
@@ -230,8 +277,8 @@ class MockDevice:
         arc = (self._state, target)
         if len(transition_path(*arc, self._flags)) != 1:
             raise OSError(errno_codes.EINVAL, f"{arc[0].name} to {target.name} is not one arc")
-        until = self._clock.now() + self._latency_ns.get(arc, self._other_latency_ns)
         with self._lock:
+            until = self._clock.now() + self._latency_ns.get(arc, self._other_latency_ns)
             resets = self._resets
             refusal = self._inbox.refusal if arc[0] is _S.RESUMING and self._inbox is not None else None
         wait_until(self._clock, until)

@@ -78,11 +78,15 @@ class AnswerSender:
 
     def ready(self) -> None:
         """Say that the devices can receive, once; raises ChannelClosedError if the source is gone."""
-        self._channel.send(self._next(Answer(AnswerKind.READY)))
+        self.tell(Answer(AnswerKind.READY))
 
     def arrived(self, device: str) -> None:
         """Say that what this device sent before the stop has arrived; raises as `ready`."""
-        self._channel.send(self._next(Answer(AnswerKind.ACK, text=device)))
+        self.tell(Answer(AnswerKind.ACK, text=device))
+
+    def tell(self, answer: Answer) -> None:
+        """Say something once, whether it is heard or not; raises as `ready`."""
+        self._channel.send(self._next(answer))
 
     def give(self, answer: Answer, *, timeout_s: float | None = None) -> None:
         """

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 
 from vfio_migration.device import DeviceState
 from vfio_migration.errors import StreamError, described
@@ -238,12 +239,15 @@ class Destination:
         self._end(error)
         if error is None and not self._confirmed:
             return  # without a return path QEMU's says nothing
-        answer = (
-            Answer(AnswerKind.RUNNING, self._reader.checksum)
-            if error is None
-            else Answer(AnswerKind.FAILED, text=described(error))
-        )
-        self._say(answer)
+        if error is None:
+            self._say(Answer(AnswerKind.RUNNING, self._reader.checksum))
+            return
+        failure = Answer(AnswerKind.FAILED, text=described(error))
+        if self._confirmed:
+            self._say(failure)
+        else:  # a source that asks nobody does not listen either: it sees the connection end
+            with suppress(OSError):
+                self._answers.tell(failure)
 
     def _end(self, error: BaseException | None) -> None:
         self._set_status(MigrationStatus.COMPLETED if error is None else MigrationStatus.FAILED)

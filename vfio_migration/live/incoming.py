@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from vfio_migration.errors import MigrationRefusedError, WrongStatusError
 from vfio_migration.live.addresses import Address, parse_uri, uri_of
 from vfio_migration.live.ends import refuse_thread
+from vfio_migration.live.one_way import OneWayAcceptor, goes_one_way, refuse_questions
 from vfio_migration.live.parameters import Link, MigrationParameters
 from vfio_migration.live.receiving import Receiving
 from vfio_migration.live.report import IncomingReport
@@ -21,7 +22,8 @@ class Incoming:
     Has a machine wait at `uri` for an `Outgoing` of another process, and take over what that sends.
 
     "unix:PATH" (the file is taken away when somebody has come, or nobody is waited for any more), "tcp:HOST:PORT" (port
-    0: one that the system chooses, see `address`), "fd:NUMBER" (a socket that listens or is connected). Who comes first
+    0: one that the system chooses, see `address`), "fd:NUMBER" (a socket that listens or is connected); with
+    `takeover="qemu"` also what a source has written: "file:PATH", "exec:COMMAND". Who comes first
     has to be a source, and to say so within `hello_timeout_s`: anything else fails the migration, as it does QEMU's,
     and the error says what came. Others are turned away. After `peer_timeout_s` in which nothing comes the source
     counts as lost (None: never); a source says nothing while its devices change their states, or in a pause before the
@@ -52,17 +54,22 @@ class Incoming:
         self._starting = threading.Lock()  # held from a start on, unless that fails
         self._over = machine.clock.event("the end of the incoming migration")
         address = parse_uri(uri)
-        self._acceptor: SocketAcceptor | LocalAcceptor
-        if isinstance(machine.clock, RealClock):
+        self._acceptor: SocketAcceptor | LocalAcceptor | OneWayAcceptor
+        channels = parameters.multifd_channels if parameters is not None else 0
+        if not isinstance(machine.clock, RealClock):
+            self._acceptor = LocalAcceptor(machine.clock, address)
+        elif goes_one_way(address, confirmed=takeover == "confirmed"):
+            refuse_questions(address, confirmed=takeover == "confirmed", channels=channels)
+            self._acceptor = OneWayAcceptor(address)
+        else:
             self._acceptor = SocketAcceptor(
                 address,
-                channels=parameters.multifd_channels if parameters is not None else 0,
+                channels=channels,
                 latency_s=link.latency_s if link is not None else 0.0,
                 timeout_s=peer_timeout_s,
+                closely=takeover == "qemu",
                 hello_s=hello_timeout_s,
             )
-        else:
-            self._acceptor = LocalAcceptor(machine.clock, address)
         self._receiving = Receiving(
             machine,
             self._acceptor,

@@ -23,6 +23,7 @@ class MigrationInfo:
 
     `remaining` is what was known to be left at the last look, memory and devices; `bandwidth` what was measured last,
     in bytes per second; `expected_downtime_s` what is left over it, as long as the machine is not stopped.
+    `states_saved`: all that is saved in pieces is out, memory and VFIO devices' states.
     """
 
     status: MigrationStatus
@@ -35,4 +36,6 @@ class MigrationInfo:
     remaining: int = 0
     bandwidth: float | None = None
     ram: RamInfo | None = None
+    vfio_devices: int = 0
     vfio_transferred: int = 0
+    states_saved: bool = False

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from vfio_migration.errors import MigrationRefusedError
 from vfio_migration.live.addresses import Address, parse_uri
 from vfio_migration.live.connection import Connector
+from vfio_migration.live.one_way import OneWayConnector, goes_one_way, refuse_questions
 from vfio_migration.live.parameters import Link, MigrationParameters
 from vfio_migration.live.report import OutgoingReport
 from vfio_migration.live.same_process import LocalConnector
@@ -21,7 +22,8 @@ from vmstate import CallbackErrors, Machine, RealClock
 class Outgoing(Steered):
     """
     Sends a machine to whatever receives at `uri`, an `Incoming` of another process: "unix:PATH", "tcp:HOST:PORT",
-    "fd:NUMBER" (a connected socket, which is closed with the migration).
+    "fd:NUMBER" (a connected socket, which is closed with the migration). With `takeover="qemu"` also "file:PATH",
+    "exec:COMMAND" and descriptors that are no socket, from which nothing comes back.
 
     `start` it, `wait` for its report, and steer it meanwhile as a `Migration`; of the destination it knows what that
     says. After `peer_timeout_s` in which the destination takes nothing, the connection counts as lost, and after
@@ -54,21 +56,25 @@ class Outgoing(Steered):
         self._on_status = on_status
         self._thread: threading.Thread | None = None
         address = parse_uri(uri)
+        eager = True  # of the other side nothing is known: it may load slowly, or wait for a word
         channels = parameters.multifd_channels if parameters is not None else 0
         latency_s = link.latency_s if link is not None else 0.0
-        eager = True  # of the other side nothing is known: it may load slowly, or wait for a word
         connector: Connector
-        if isinstance(machine.clock, RealClock):
+        if not isinstance(machine.clock, RealClock):
+            connector = LocalConnector(
+                machine.clock, address, f"stream {machine.name} -> {address}", channels, latency_s, eager=eager
+            )
+        elif goes_one_way(address, confirmed=takeover == "confirmed"):
+            refuse_questions(address, confirmed=takeover == "confirmed", channels=channels)
+            connector = OneWayConnector(address)
+        else:
             connector = SocketConnector(
                 address,
                 channels=channels,
                 latency_s=latency_s,
                 timeout_s=peer_timeout_s,
+                closely=takeover == "qemu",
                 connect_timeout_s=connect_timeout_s,
-            )
-        else:
-            connector = LocalConnector(
-                machine.clock, address, f"stream {machine.name} -> {address}", channels, latency_s, eager=eager
             )
         self.address: Address = address
         sending = Sending(

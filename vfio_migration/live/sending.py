@@ -127,6 +127,10 @@ class Sending:
             raise WrongStatusError("Migration not in expected state: none; it was not started")
         self.control.let_go_on()
 
+    def disconnect(self) -> None:
+        """Cut the connection, whatever is going on."""
+        self._connector.abort()
+
     def set_parameters(self, **changes: Any) -> None:
         """Change parameters; raises ValueError or WrongStatusError."""
         settled = sorted(_CAPABILITIES & set(changes))
@@ -162,7 +166,9 @@ class Sending:
             remaining=source.remaining if source.switchover.sent_ns is None else 0,
             bandwidth=source.measured,
             ram=None if ram is None else RamInfo(ram.size, ram.sent, ram.pending(), source.exact_queries),
+            vfio_devices=sum(1 for _ in devices_of(self.machine)),
             vfio_transferred=sum(each.transferred for each in devices_of(self.machine)),
+            states_saved=source.switchover.states_saved,
         )
 
     def report(self) -> OutgoingReport:

@@ -2,7 +2,6 @@
 
 import select
 import socket
-import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vfio_migration.errors import StreamError
-from vfio_migration.live.addresses import Address, FdAddress, TcpAddress, UnixAddress
+from vfio_migration.live.addresses import Address, FdAddress, TcpAddress, UnixAddress, VsockAddress
 from vfio_migration.live.answers import Answer, AnswerKind
 from vfio_migration.live.channel_greetings import ChannelGreetings
 from vfio_migration.live.connection import Connection
@@ -24,6 +23,7 @@ from vfio_migration.live.sockets import (
     tune,
     wait_a_moment,
 )
+from vfio_migration.live.unix_paths import make_way
 
 _BACKLOG = 16
 
@@ -47,6 +47,7 @@ class SocketAcceptor(Abortable):
         channels: int = 0,
         latency_s: float = 0.0,
         timeout_s: float | None = None,
+        closely: bool = False,
         hello_s: float = 10.0,
     ) -> None:
         super().__init__()
@@ -55,6 +56,7 @@ class SocketAcceptor(Abortable):
         self._channels = channels
         self._latency_s = latency_s
         self._timeout_s = timeout_s
+        self._closely = closely  # see `connection_of`
         self._hello_s = hello_s
         self._listening: socket.socket | None = None
         self._given: socket.socket | None = None  # a descriptor that is connected already
@@ -78,9 +80,13 @@ class SocketAcceptor(Abortable):
                 self._given = sock
             return
         if isinstance(address, UnixAddress):
-            _make_way(address.path)
+            make_way(address.path)
             self._listening = self._listen(socket.AF_UNIX, address.path)
             return
+        if isinstance(address, VsockAddress):
+            self._listening = self._listen(socket.AF_VSOCK, (int(address.cid), int(address.port)))
+            return
+        assert isinstance(address, TcpAddress)  # noqa: S101 - what comes one way only has an acceptor of its own
         family, target = resolved(address, passive=True)[0]
         self._listening = self._listen(family, target)
 
@@ -95,7 +101,11 @@ class SocketAcceptor(Abortable):
                 sockets |= greetings.gather(time.monotonic() + self._hello_s, self._check)
             ordered = [sockets[number] for number in range(1 + self._channels)]
             name = f"from {self._address}"
-            return self._connected(connection_of(ordered, name, latency_s=self._latency_s, timeout_s=self._timeout_s))
+            return self._connected(
+                connection_of(
+                    ordered, name, latency_s=self._latency_s, timeout_s=self._timeout_s, closely=self._closely
+                )
+            )
         except BaseException:
             for each in sockets.values():
                 each.close()
@@ -165,28 +175,6 @@ class SocketAcceptor(Abortable):
         if isinstance(self._address, UnixAddress):
             with suppress(OSError):
                 Path(self._address.path).unlink()
-
-
-def _make_way(path: str) -> None:
-    """
-    Take away what a process that is gone has left.
-
-    Whether somebody listens is asked with a socket of another kind, which the system refuses in another way, so that he
-    does not hear of it: a connection would be taken for a source.
-    """
-    try:
-        if not stat.S_ISSOCK(Path(path).stat().st_mode):
-            return  # binding says what is wrong
-    except OSError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
-        try:
-            asking.connect(path)
-        except ConnectionRefusedError:
-            with suppress(OSError):
-                Path(path).unlink()
-        except OSError:
-            return
 
 
 def _read_some(sock: socket.socket, size: int, seconds: float, check: Callable[[], None]) -> bytes:

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from vfio_migration.live.addresses import Address, FdAddress, UnixAddress
+from vfio_migration.live.addresses import Address, FdAddress, TcpAddress, UnixAddress, VsockAddress
 from vfio_migration.live.answers import ANSWER_SIZE, AnswerKind, read_answer
 from vfio_migration.live.connection import Connection
 from vfio_migration.live.hello import Hello, new_migration
@@ -45,6 +45,7 @@ class SocketConnector(Abortable):
         channels: int = 0,
         latency_s: float = 0.0,
         timeout_s: float | None = None,
+        closely: bool = False,
         connect_timeout_s: float | None = None,
     ) -> None:
         super().__init__()
@@ -53,6 +54,7 @@ class SocketConnector(Abortable):
         self._channels = channels
         self._latency_s = latency_s
         self._timeout_s = timeout_s
+        self._closely = closely  # see `connection_of`
         self._connect_timeout_s = connect_timeout_s
 
     def connect(self) -> Connection:
@@ -64,7 +66,13 @@ class SocketConnector(Abortable):
                 sockets.append(self._connect())
                 self._greet(sockets[-1], Hello(number, migration, self._channels))
             return self._connected(
-                connection_of(sockets, f"to {self._address}", latency_s=self._latency_s, timeout_s=self._timeout_s)
+                connection_of(
+                    sockets,
+                    f"to {self._address}",
+                    latency_s=self._latency_s,
+                    timeout_s=self._timeout_s,
+                    closely=self._closely,
+                )
             )
         except OSError as error:
             words = _words_of(sockets[0]) if len(sockets) > 1 or (self._channels and sockets) else None
@@ -82,6 +90,9 @@ class SocketConnector(Abortable):
             return given_socket(address)
         if isinstance(address, UnixAddress):
             return self._connect_to(socket.AF_UNIX, address.path)
+        if isinstance(address, VsockAddress):
+            return self._connect_to(socket.AF_VSOCK, (int(address.cid), int(address.port)))
+        assert isinstance(address, TcpAddress)  # noqa: S101 - what goes one way only has a connector of its own
         failed: OSError | None = None
         for family, target in resolved(address, passive=False):
             try:

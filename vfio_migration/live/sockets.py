@@ -11,8 +11,9 @@ from typing import Any
 from vfio_migration.errors import AddressError
 from vfio_migration.live.addresses import Address, FdAddress, TcpAddress
 from vfio_migration.live.connection import Connection
-from vmstate import SocketChannel
+from vmstate import MOST_AHEAD, SocketChannel
 
+_CLOSE = 32 * 1024  # bytes, as many as QEMU reads ahead (`IO_BUF_SIZE`)
 _LOOK_UP_S = 0.1  # how long anybody waits here before he sees that he is to give up
 
 
@@ -54,13 +55,26 @@ class Abortable:
                 raise ConnectionAbortedError(errno.ECONNABORTED, "given up before it was connected")
 
 
-def connection_of(sockets: list[socket.socket], name: str, *, latency_s: float, timeout_s: float | None) -> Connection:
-    """Make channels of connected sockets, the stream's first."""
+def connection_of(
+    sockets: list[socket.socket], name: str, *, latency_s: float, timeout_s: float | None, closely: bool = False
+) -> Connection:
+    """
+    Make channels of connected sockets, the stream's first.
+
+    `closely`: next to nothing is on its way that was not loaded yet, so that a source notices a destination that fails
+    though it does not listen to it, as QEMU's mostly does.
+    """
     channels: list[SocketChannel] = []
+    most_ahead = _CLOSE if closely and not latency_s else MOST_AHEAD
     try:
-        channels.extend(
-            SocketChannel(each, f"migration {name}", latency_s=latency_s, timeout_s=timeout_s) for each in sockets
-        )
+        for each in sockets:
+            if closely:
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _CLOSE)
+            channels.append(
+                SocketChannel(
+                    each, f"migration {name}", latency_s=latency_s, timeout_s=timeout_s, most_ahead=most_ahead
+                )
+            )
     except BaseException:  # no thread to be had; closing a socket at which one waits would wake neither side
         for channel in channels:
             channel.close()

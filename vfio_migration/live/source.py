@@ -119,7 +119,8 @@ class Source:
                 device.settle(multifd_channels=parameters.multifd_channels, switchover_ack=parameters.switchover_ack)
             for index, migratable in enumerate(machine.migratables):
                 self._control.check()
-                self._writer.section(index, migratable, migratable.save_setup)
+                if not getattr(migratable, "state_only", False):
+                    self._writer.section(index, migratable, migratable.save_setup)
 
     def _precopy(self) -> None:
         """

@@ -40,6 +40,14 @@ class Steered:
         """
         return self._sending.cancel()
 
+    def disconnect(self) -> None:
+        """
+        Cut the connection, so that the migration fails at once (QMP `yank`).
+
+        Takes no lock: it is what is left when whoever holds the big lock waits for the other side.
+        """
+        self._sending.disconnect()
+
     @property
     def parameters(self) -> MigrationParameters:
         """The parameters as they are now."""

@@ -32,6 +32,7 @@ class Switchover:
         self.saving_ns: int | None = None
         self.sent_ns: int | None = None
         self.downtime_end_ns: int | None = None
+        self.states_saved = False
 
     def carry_out(self, *, confirmed: bool) -> None:
         """
@@ -95,8 +96,10 @@ class Switchover:
         with SaveThreads(self._machine, self._writer, self._pool, self._control):
             for index, migratable in enumerate(migratables):
                 self._control.check()
-                write_section(self._machine, self._writer, index, migratable, migratable.save_complete)
+                if not getattr(migratable, "state_only", False):
+                    write_section(self._machine, self._writer, index, migratable, migratable.save_complete)
         self._checkpoint("src-iterable-saved")
+        self.states_saved = True
         for index, migratable in enumerate(migratables):
             write_section(self._machine, self._writer, index, migratable, migratable.save_state)
         self._checkpoint("src-non-iterable-saved")

@@ -17,6 +17,8 @@ QEMU_FORMATS = {
         "current_run_state %(current_state)d (%(current_state_str)s) new_state %(new_state)d (%(new_state_str)s)"
     ),
     "vm_state_notify": "running %(running)d reason %(reason)d (%(reason_str)s)",
+    "virtio_set_status": "vdev %(vdev)s val %(val)d",
+    "virtio_rng_vm_state_change": "rng %(rng)s: state change to running %(running)d state %(state)d",
     "migrate_set_state": "new state %(new_state)s",
     "migration_call_notifiers": "type=%(type)d",
     "migration_completion_vm_stop": "ret %(ret)d",

@@ -54,32 +54,27 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
         ScenarioError: it cannot be read or used; the message names file, key and expectation.
 
     """
-    folder = Path(str(resources.files("vfio_migration.scenarios").joinpath("bundled")))
-    names = sorted(entry.stem for entry in folder.glob("*.toml"))
-    path = Path(name_or_path)
-    if str(name_or_path) in names and not path.is_file():
-        path = folder / f"{name_or_path}.toml"
-    try:
-        text = read_input(path).decode("utf-8-sig")
-    except (OSError, ValueError) as error:  # UnicodeDecodeError, and names that no file can have
-        raise ScenarioError(
-            f"{name_or_path}: cannot be read ({reason(error)}); "
-            f"expected the path of a TOML file or the name of a bundled scenario ({', '.join(names)})"
-        ) from error
-    return parse_scenario(text, path)
+    return parse_scenario(*_read_scenario(name_or_path))
 
 
 def parse_scenario(text: str, path: Path) -> Scenario:
     """Read a scenario from its text; `path` names it and is where a `qtree` file is looked for. Raises as above."""
-    try:
-        data = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and numbers that are too long
-        raise ScenarioError(f"{path}: expected TOML: {reason(error)}") from error
-    return scenario_from_data(data, path)
+    return scenario_from_data(_parsed(text, path), path)
 
 
-def scenario_from_data(data: Mapping[str, Any], path: Path) -> Scenario:
-    """Make a scenario of what a TOML file would say; raises as `load_scenario`."""
+def scenario_for_tree(name_or_path: str | Path, qtree: bytes) -> Scenario:
+    """
+    Read a scenario for a machine that is there already: with this tree, whether the file has one or not.
+
+    Raises as `load_scenario`.
+    """
+    text, path = _read_scenario(name_or_path)
+    data = _parsed(text, path)
+    return scenario_from_data({**data, "tree": {"devices": []}}, path, TreeSource(qtree, ()))
+
+
+def scenario_from_data(data: Mapping[str, Any], path: Path, tree: TreeSource | None = None) -> Scenario:
+    """Make a scenario of what a TOML file would say; with `tree` in place of its own. Raises as `load_scenario`."""
     try:
         file = msgspec.convert(with_plain_numbers(data), ScenarioFile)
     except msgspec.ValidationError as error:
@@ -87,7 +82,7 @@ def scenario_from_data(data: Mapping[str, Any], path: Path) -> Scenario:
     except ValueError as error:
         raise ScenarioError(f"{path}: {error}") from error
     try:
-        return _resolve(file, path)
+        return _resolve(file, path, _tree_source(file.tree, path) if tree is None else tree)
     except _BadValueError as error:
         raise ScenarioError(f"{path}: {error}") from error
 
@@ -103,8 +98,30 @@ class _BadValueError(ValueError):
     """A value that fits its type but makes no sense; the message begins with its key."""
 
 
-def _resolve(file: ScenarioFile, path: Path) -> Scenario:
-    source = _tree_source(file.tree, path)
+def _read_scenario(name_or_path: str | Path) -> tuple[str, Path]:
+    folder = Path(str(resources.files("vfio_migration.scenarios").joinpath("bundled")))
+    names = sorted(entry.stem for entry in folder.glob("*.toml"))
+    path = Path(name_or_path)
+    if str(name_or_path) in names and not path.is_file():
+        path = folder / f"{name_or_path}.toml"
+    try:
+        text = read_input(path).decode("utf-8-sig")
+    except (OSError, ValueError) as error:  # UnicodeDecodeError, and names that no file can have
+        raise ScenarioError(
+            f"{name_or_path}: cannot be read ({reason(error)}); "
+            f"expected the path of a TOML file or the name of a bundled scenario ({', '.join(names)})"
+        ) from error
+    return text, path
+
+
+def _parsed(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and numbers that are too long
+        raise ScenarioError(f"{path}: expected TOML: {reason(error)}") from error
+
+
+def _resolve(file: ScenarioFile, path: Path, source: TreeSource) -> Scenario:
     tree = _built(source)
     places = {id(device): place for place, device in enumerate(tree)}
     devices = _device_specs(file.vfio, tree, places)
@@ -315,13 +332,19 @@ def _device_spec(key: str, group: VFIOEntry, device: str, place: int, depth: int
     for rate in (group.rate, group.write_rate):
         if rate is not None and not _is_time(_quotient(sum(sizes), rate)):
             raise _BadValueError(f"{key}.state_size: expected a size that can be sent at this rate in a finite time")
-    return DeviceSpec(device, place, depth, seed, flags, _latencies(f"{key}.latency", group.latency, flags), group)
+    return DeviceSpec(device, place, depth, seed, flags, latencies(f"{key}.latency", group.latency, flags), group)
 
 
-def _latencies(
+def latencies(
     key: str, table: Mapping[str, Any], flags: MigrationFlags
 ) -> dict[tuple[DeviceState, DeviceState], float]:
-    """Resolve `A -> B` before `B` before `default`, for every arc that the device has."""
+    """
+    Resolve `A -> B` before `B` before `default`, for every arc that the device has; seconds.
+
+    Raises:
+        ValueError: there is no such arc, or a time makes no sense; the message begins with the key.
+
+    """
     arcs = [(current, target) for current in DeviceState for target in DeviceState if is_arc(current, target, flags)]
     known = {"default", *(target.name for _, target in arcs), *(arc_name(a, b) for a, b in arcs)}
     for name, seconds in table.items():

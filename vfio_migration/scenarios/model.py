@@ -251,7 +251,7 @@ class Scenario:
         tree = self.tree.build()
         places = list(tree)
         for handler in self.handlers:
-            self._add_handler(machine, handler, places)
+            self.add_handler(machine, handler, places)
         built = ScenarioMachine(machine)
         deepest = max([spec.depth for spec in self.devices] + [spec.depth for spec in self.handlers])
         add_phases(machine, self.phases, deepest, destination=destination)
@@ -298,7 +298,9 @@ class Scenario:
         return mock
 
     @staticmethod
-    def _add_handler(machine: Machine, spec: HandlerSpec, places: list[Device]) -> None:
+    def add_handler(machine: Machine, spec: HandlerSpec, places: list[Device]) -> None:
+        """Add one of its ordinary handlers to a machine whose devices are at these places."""
+
         def main(running: bool, state: RunState) -> None:
             machine.clock.sleep(spec.start_s if running else spec.stop_s)
 

@@ -5,10 +5,11 @@ from vmstate.clocks.clock import NS_PER_SECOND, Clock, Event, Lock, RealClock, f
 from vmstate.clocks.local_channel import WINDOW, LocalChannel, channel_pair
 from vmstate.clocks.pace import begin_ns, wait_until
 from vmstate.clocks.policy import Explorer, InOrder, Policy, Runnable
-from vmstate.clocks.socket_channel import SocketChannel
+from vmstate.clocks.socket_channel import MOST_AHEAD, SocketChannel
 from vmstate.clocks.virtual import DeadlockError, StalledError, VirtualClock
 
 __all__ = [
+    "MOST_AHEAD",
     "NS_PER_SECOND",
     "WINDOW",
     "Channel",

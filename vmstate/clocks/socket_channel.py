@@ -150,7 +150,7 @@ class SocketChannel:
         while self._wait_for_room():
             self._wait(select.POLLIN, None)
             try:
-                data = self._socket.recv(_RECEIVE)
+                data = self._socket.recv(min(_RECEIVE, self._most_ahead))
             except BlockingIOError:
                 continue
             except OSError:  # what was on its way is lost with the connection

@@ -1,0 +1,35 @@
+"""Commands that plug, unplug and show devices (QEMU's `qapi/qdev.json`, `pci.json`)."""
+
+from typing import Any
+
+from vfio_migration.emulator.commands.command import Call, CommandTable
+from vfio_migration.emulator.commands.run_states import announce_deleted
+from vfio_migration.emulator.errors import QmpError
+
+table = CommandTable()
+
+
+@table.command("device_add")
+def device_add(call: Call) -> None:
+    """Plug a device in."""
+    if "driver" not in call.arguments:
+        raise QmpError("Parameter 'driver' is missing")
+    if call.emulated.migrations.running:
+        raise QmpError("device_add not allowed while migrating")
+    call.emulated.devices.plug(call.arguments, hotplugged=True)
+
+
+@table.command("device_del")
+def device_del(call: Call) -> None:
+    """Ask for a device to be unplugged."""
+    if call.emulated.migrations.running:
+        raise QmpError("device_del not allowed while migrating")
+    device = call.emulated.devices.request_unplug(call.arguments["id"])
+    if device is not None:
+        announce_deleted(call, device.id, device.path)
+
+
+@table.command("query-pci")
+def query_pci(call: Call) -> Any:
+    """Show the PCI devices."""
+    return call.emulated.board.query_pci()

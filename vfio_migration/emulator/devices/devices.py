@@ -1,0 +1,31 @@
+"""What a monitor asks of a machine's devices, wherever they come from."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from vfio_migration.emulator.board import BoardDevice
+
+
+class Devices(Protocol):
+    """Devices that can be plugged and unplugged; under the machine's big lock."""
+
+    @property
+    def blockers(self) -> Sequence[str]:
+        """What keeps the machine from being migrated, in QEMU's words."""
+        ...
+
+    def refresh(self) -> None:
+        """Have the board show what the machine has by now."""
+        ...
+
+    def plug(self, options: Mapping[str, Any], *, hotplugged: bool = False) -> BoardDevice:
+        """Plug a device in, all or nothing; raises QmpError."""
+        ...
+
+    def request_unplug(self, name: str) -> BoardDevice | None:
+        """Take a device out now, and give it; None if it waits for the guest, or a reset. Raises QmpError."""
+        ...
+
+    def complete_unplugs(self) -> list[BoardDevice]:
+        """Take out what has waited."""
+        ...

@@ -1,0 +1,323 @@
+"""A machine's migrations, as its monitor has them: one at a time out, and one in (QEMU's `migration/migration.c`)."""
+
+import errno
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from vfio_migration.emulator.errors import QmpError
+from vfio_migration.emulator.migrating.addresses import check_uri, may_have_channels, socket_address, uri_of_arguments
+from vfio_migration.emulator.migrating.capabilities import NONE_SET, check_capabilities
+from vfio_migration.emulator.migrating.descriptors import Descriptors
+from vfio_migration.emulator.migrating.memory import Memory
+from vfio_migration.emulator.migrating.parameters import DEFAULTS, changed_parameters, live_parameters
+from vfio_migration.emulator.migrating.words import destination_words, source_words
+from vfio_migration.errors import AddressError, MigrationRefusedError, WrongStatusError
+from vfio_migration.live import Incoming, Link, MigrationInfo, MigrationParameters, MigrationStatus, Outgoing
+from vfio_migration.live.addresses import parse_uri
+from vmstate import Machine, RunState
+
+_IN_PROGRESS = "There's a migration process in progress"
+_POSTMIGRATE = "Can't migrate the vm that was paused due to previous migration"
+_NO_STATE = "non-migratable device: "
+_INTERRUPTED = "Switchover is interrupted"
+_LIVE_NAMES = ("downtime_limit_s", "max_bandwidth", "switchover_bandwidth")  # that may change in a migration
+
+
+class Migrations:
+    """
+    What `migrate`, `migrate-incoming` and the commands about them act on.
+
+    The machine's big lock guards all fields, but for what ends a migration: the last status before a failure is noted
+    by the source's own thread. `blockers` says what keeps the machine from being migrated. `on_failed_incoming` is
+    called, in the destination's thread, where QEMU would end. `again`: after one migration in there may be another,
+    which QEMU has only in another process.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        memory: Memory,
+        link: Link | None,
+        descriptors: Descriptors,
+        blockers: Callable[[], Sequence[str]] = tuple,
+        expected: bool = False,
+        again: bool = False,
+        on_failed_incoming: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self.machine = machine
+        self.memory = memory
+        self.capabilities: dict[str, bool] = dict(NONE_SET)
+        self.parameters: dict[str, Any] = dict(DEFAULTS)
+        self.blockers = blockers
+        self._link = link
+        self._descriptors = descriptors
+        self._expected = expected  # the command line said that a migration comes in
+        self._on_failed_incoming = on_failed_incoming
+        self._outgoing: Outgoing | None = None
+        self._reached = MigrationStatus.NONE
+        self._refused: str | None = None  # why one failed before it was one
+        self._incoming: Incoming | None = None
+        self._bound = True  # whether the incoming one could be listened for
+        self._again = again
+        self.exit_on_error = True
+        self._begun = machine.clock.event("a migration's set-up")
+        self._subscription = machine.monitor.subscribe(lambda event: self._heard(event.name, event.data))
+
+    @property
+    def running(self) -> bool:
+        """Whether a migration is on its way out."""
+        outgoing = self._outgoing
+        return outgoing is not None and outgoing.status is not MigrationStatus.NONE and not outgoing.status.over
+
+    @property
+    def waiting(self) -> bool:
+        """Whether one is waited for, or coming in."""
+        return self._incoming is not None and not self._incoming.status.over
+
+    @property
+    def status(self) -> MigrationStatus:
+        """How the one out stands."""
+        if self._refused is not None:
+            return MigrationStatus.FAILED
+        return MigrationStatus.NONE if self._outgoing is None else self._outgoing.status
+
+    def set_capabilities(self, changes: Mapping[str, bool]) -> None:
+        """Switch capabilities on or off; raises QmpError, and then none was."""
+        if self.running:
+            raise QmpError(_IN_PROGRESS)
+        wanted = {**self.capabilities, **changes}
+        check_capabilities(wanted)
+        self.capabilities = wanted
+
+    def set_parameters(self, changes: Mapping[str, Any]) -> None:
+        """Change parameters, also of a migration under way; raises QmpError, and then none was."""
+        self.parameters = changed_parameters(self.parameters, changes)
+        if self.running and self._outgoing is not None:
+            live = self._live_parameters()
+            with suppress(WrongStatusError):
+                self._outgoing.set_parameters(**{name: getattr(live, name) for name in _LIVE_NAMES})
+
+    def migrate(self, arguments: Mapping[str, Any]) -> None:
+        """
+        Begin to migrate; what the arguments say is checked under the big lock, which the caller must not hold.
+
+        Raises:
+            QmpError: it cannot begin; of some reasons for that there are events, as with QEMU.
+
+        """
+        with self.machine.big_lock:
+            uri = check_uri(uri_of_arguments(arguments))
+            self._refuse(uri, resume=arguments.get("resume", False))
+            outgoing = self._new_outgoing(self._opened(uri))
+        if outgoing is None:
+            return
+        begun = self.machine.clock.event("a migration's set-up")
+        self._begun = begun
+        try:
+            outgoing.start()
+        except MigrationRefusedError as error:
+            raise QmpError(str(error)) from error
+        with self.machine.big_lock:
+            self._outgoing, self._refused = outgoing, None
+        with self.machine.clock.taking_part():
+            begun.wait()  # as the events come before the answer
+
+    def cancel(self) -> None:
+        """Cancel what is on its way out; nothing happens if nothing is."""
+        if self._outgoing is not None:
+            self._outgoing.cancel()
+
+    def continue_(self, state: str) -> None:
+        """Let a migration go on that waits in this state; raises QmpError if it does not."""
+        status = self.status
+        if state != status:
+            raise QmpError(f"Migration not in expected state: {status}")
+        if status is not MigrationStatus.PRE_SWITCHOVER or self._outgoing is None:
+            return
+        try:
+            self._outgoing.continue_()
+        except WrongStatusError as error:
+            raise QmpError(f"Migration not in expected state: {MigrationStatus.DEVICE}") from error
+
+    def disconnect(self) -> None:
+        """Cut what is connected, both ways; takes no lock."""
+        outgoing, incoming = self._outgoing, self._incoming
+        if outgoing is not None and not outgoing.status.over:
+            outgoing.disconnect()
+        elif incoming is not None and not incoming.status.over:
+            incoming.cancel()
+        else:
+            raise QmpError("Instance not found", "DeviceNotFound")
+
+    # The way in:
+
+    def await_on_command_line(self, uri: str) -> None:
+        """Listen where `-incoming` says, unless that is to be said later; raises QmpError."""
+        self._expected = uri == "defer"
+        if not self._expected:
+            self._listen(check_uri(uri))
+
+    def await_incoming(self, arguments: Mapping[str, Any]) -> None:
+        """Listen where the arguments say; the caller must not hold the big lock. Raises QmpError."""
+        if not self._expected:
+            raise QmpError("'-incoming' was not specified on the command line")
+        if self._again and self._incoming is not None and self._incoming.status.over:
+            self._incoming = None
+        if self._incoming is not None and self._bound:
+            raise QmpError("The incoming migration has already been started")
+        uri = check_uri(uri_of_arguments(arguments))
+        if not self._bound:
+            raise QmpError("Illegal migration incoming state: setup")
+        self.exit_on_error = arguments.get("exit-on-error", True)
+        self._listen(uri)
+
+    def _listen(self, uri: str) -> None:
+        if self.capabilities["multifd"] and not may_have_channels(uri):
+            raise QmpError("Migration requires multi-channel URIs (e.g. tcp)")
+        uri = self._descriptors.incoming(uri)
+        parameters = self._live_parameters()
+        try:
+            incoming = Incoming(self.machine, uri, parameters=parameters, link=self._link, takeover="qemu")
+        except MigrationRefusedError as error:
+            raise QmpError(str(error)) from error
+        self._incoming = incoming
+        try:
+            incoming.start()
+        except (MigrationRefusedError, OSError) as error:
+            self._bound = False
+            self.machine.announce("MIGRATION", status=str(MigrationStatus.SETUP))
+            raise QmpError(getattr(error, "strerror", None) or str(error)) from error
+
+    # What is said of it:
+
+    def info(self) -> MigrationInfo | None:
+        """Say how the one out stands; None if there never was one, or it came to nothing."""
+        if self._refused is not None or self._outgoing is None:
+            return None
+        return self._outgoing.info()
+
+    @property
+    def error(self) -> str | None:
+        """Why the one out has failed, or was cancelled where QEMU says more of that."""
+        if self._refused is not None:
+            return self._refused
+        info = self.info()
+        if info is None or info.error is None:
+            return None
+        if info.status is MigrationStatus.CANCELLED:
+            return _INTERRUPTED if self._reached is MigrationStatus.PRE_SWITCHOVER else None
+        if info.status in (MigrationStatus.FAILED, MigrationStatus.FAILING):
+            return source_words(info.error, info, self._reached)
+        return None
+
+    @property
+    def incoming_status(self) -> MigrationStatus:
+        """How the one in stands."""
+        if not self._bound:
+            return MigrationStatus.SETUP
+        return MigrationStatus.NONE if self._incoming is None else self._incoming.status
+
+    @property
+    def incoming_error(self) -> str | None:
+        """Why the one in has failed."""
+        error = None if self._incoming is None else self._incoming.error
+        return None if error is None else destination_words(error)
+
+    @property
+    def listening_at(self) -> dict[str, Any] | None:
+        """Where a migration is waited for, as `query-migrate` shows it."""
+        return None if self._incoming is None or not self._bound else socket_address(self._incoming.uri)
+
+    def close(self) -> None:
+        """Cancel what is on its way out, as the process that has it is about to end; what comes in ends with that."""
+        if self.running:
+            self.cancel()
+
+    def forget(self) -> None:
+        """Hear of the machine no more."""
+        self._subscription.cancel()
+
+    def _live_parameters(self) -> MigrationParameters:
+        return live_parameters(self.parameters, self.capabilities)
+
+    def _refuse(self, uri: str, *, resume: bool) -> None:
+        if self.capabilities["multifd"] and not may_have_channels(uri):
+            raise QmpError("Migration requires multi-channel URIs (e.g. tcp)")
+        if resume:
+            raise QmpError("Cannot resume if there is no paused migration")
+        if self.running:
+            raise QmpError(_IN_PROGRESS)
+        state = self.machine.run_state
+        if state is RunState.INMIGRATE:
+            raise QmpError("Guest is waiting for an incoming migration")
+        if state is RunState.POSTMIGRATE:
+            raise QmpError(_POSTMIGRATE)
+        blockers = self.blockers()
+        if blockers:
+            raise QmpError(_as_refused(blockers[0]))
+
+    def _opened(self, uri: str) -> str:
+        """Open what QEMU opens before it answers; what goes wrong then is a migration that has failed."""
+        try:
+            if uri.startswith("rdma:"):
+                raise QmpError("RDMA ERROR: could not create CM channel")  # noqa: TRY301 - as the others
+            uri = self._descriptors.outgoing(uri)
+            if uri.startswith("file:"):
+                _try_to_create(uri)
+        except QmpError as error:
+            self._fail_at_once(str(error))
+            raise
+        return uri
+
+    def _new_outgoing(self, uri: str) -> Outgoing | None:
+        """Make one; None if it has failed already, which is no error of the command."""
+        try:
+            return Outgoing(
+                self.machine,
+                uri,
+                pause_before_switchover=self.capabilities["pause-before-switchover"],
+                parameters=self._live_parameters(),
+                link=self._link,
+                takeover="qemu",
+                on_status=self._note_status,
+            )
+        except AddressError as error:
+            self._fail_at_once(str(error).partition(": it has to be")[0])
+            return None
+
+    def _fail_at_once(self, why: str) -> None:
+        self._outgoing, self._refused = None, why
+        for status in (MigrationStatus.SETUP, MigrationStatus.FAILING, MigrationStatus.FAILED):
+            self.machine.emit("migrate_set_state", new_state=str(status))
+            self.machine.announce("MIGRATION", status=str(status))
+
+    def _note_status(self, _: Outgoing, status: MigrationStatus) -> None:
+        if status is MigrationStatus.SETUP:
+            self._reached = status
+            self._begun.set()
+        elif status in (MigrationStatus.ACTIVE, MigrationStatus.PRE_SWITCHOVER, MigrationStatus.DEVICE):
+            self._reached = status
+
+    def _heard(self, name: str, data: Mapping[str, Any]) -> None:
+        if name == "MIGRATION" and data.get("status") == MigrationStatus.FAILED and self._incoming is not None:
+            incoming = self._incoming
+            if incoming.status is MigrationStatus.FAILED and self.exit_on_error and not self.running:
+                self._on_failed_incoming(self.incoming_error or "load of migration failed")
+
+
+def _as_refused(blocker: str) -> str:
+    """Give a reason in the words that `migrate` has for it, which are others for a device without a state to save."""
+    place = blocker.removeprefix(_NO_STATE)
+    return blocker if place == blocker else f"State blocked by non-migratable device '{place}'"
+
+
+def _try_to_create(uri: str) -> None:
+    """Find out now whether a file can be written to, as its answer comes before the migration's thread has begun."""
+    path = getattr(parse_uri(uri), "path", "")
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o660))
+    except OSError as error:
+        raise QmpError(f"Could not create '{path}': {os.strerror(error.errno or errno.EIO)}") from error

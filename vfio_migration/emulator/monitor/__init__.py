@@ -1,0 +1,1 @@
+"""The monitor's wire: requests in, answers and events out, over sockets."""

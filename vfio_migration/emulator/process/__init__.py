@@ -1,0 +1,1 @@
+"""The process: a QEMU from its command line to its exit status."""

@@ -1,0 +1,115 @@
+"""Making the machine that a command line describes: board, devices, memory, migrations."""
+
+import threading
+from collections.abc import Callable
+
+from vfio_migration.emulator.board import Board
+from vfio_migration.emulator.command_line.configuration import BadOptionError, Configuration
+from vfio_migration.emulator.devices.ordinary import OrdinarySection
+from vfio_migration.emulator.devices.plugged import PluggedDevices
+from vfio_migration.emulator.devices.process_scenario import ProcessScenario, load_process_scenario
+from vfio_migration.emulator.emulated import Emulated, Identity
+from vfio_migration.emulator.errors import QmpError
+from vfio_migration.emulator.migrating.descriptors import Descriptors
+from vfio_migration.emulator.migrating.memory import Memory, without_guest
+from vfio_migration.emulator.migrating.migrations import Migrations
+from vfio_migration.emulator.profile import Profile
+from vfio_migration.live import Link, Ram
+from vmstate import Clock, Machine, TraceSink
+
+_LINK = Link(10e9 / 8)  # where no scenario says anything else: 10 Gbit/s
+_GLOBAL_STATE = 71_000  # bytes, of QEMU's last section
+_MOST_THREADS = 64  # that stand for CPUs
+
+
+def make_emulated(
+    configuration: Configuration,
+    profile: Profile,
+    *,
+    clock: Clock,
+    trace: TraceSink | None,
+    scenario: str | None,
+    on_failed_incoming: Callable[[str], object],
+) -> Emulated:
+    """
+    Make the machine, stopped.
+
+    Raises:
+        QmpError: a device cannot be, or the scenario cannot be used; the text begins with what said so.
+
+    """
+    machine = Machine(configuration.name or "vm", clock=clock, trace=trace)
+    board = Board(
+        profile,
+        configuration.machine,
+        memory=configuration.memory,
+        cpus=configuration.cpus,
+        defaults=configuration.defaults,
+        options=configuration.machine_options,
+    )
+    devices = PluggedDevices(machine, board, only_migratable=configuration.only_migratable)
+    for device in configuration.devices:
+        try:
+            devices.plug(device.options)
+        except QmpError as error:
+            raise BadOptionError(f"{device.said}: {error}") from error
+    described = None
+    if scenario is not None:
+        described = load_process_scenario(scenario, board, destination=configuration.incoming is not None)
+        described.prepare(machine)
+    devices.attach(described.spec_of if described is not None else lambda _: None)
+    if described is not None:
+        described.arrange_faults(devices.mocks)
+    machine.register(OrdinarySection("globalstate", _GLOBAL_STATE))
+    descriptors = Descriptors()
+    migrations = Migrations(
+        machine,
+        memory=_add_memory(machine, configuration, described),
+        link=described.link if described is not None and described.link is not None else _LINK,
+        descriptors=descriptors,
+        blockers=lambda: devices.blockers,
+        expected=configuration.incoming == "defer",
+        on_failed_incoming=on_failed_incoming,
+    )
+    return Emulated(
+        machine,
+        board,
+        profile,
+        devices,
+        migrations,
+        descriptors=descriptors,
+        identity=_identity(configuration),
+        backends=configuration.backends,
+    )
+
+
+def _add_memory(machine: Machine, configuration: Configuration, described: ProcessScenario | None) -> Memory:
+    ram = described.scenario.surroundings.ram if described is not None else None
+    if ram is not None:
+        Ram(machine, ram.size, dirty_rate=ram.dirty_rate)
+        return Memory(max(configuration.memory, ram.size), ram.size)
+    memory = without_guest(configuration.memory)
+    Ram(machine, memory.stream_size)
+    return memory
+
+
+def _identity(configuration: Configuration) -> Identity:
+    threads = []
+    for number in range(min(configuration.cpus, _MOST_THREADS)):
+        thread = threading.Thread(target=_idle.wait, name=f"CPU {number}/{configuration.accelerator}", daemon=True)
+        thread.start()
+        threads.append(thread.native_id or 0)
+    cpu = configuration.cpu or "qemu64"
+    default = Identity()
+    return Identity(
+        name=configuration.name,
+        uuid=configuration.uuid or default.uuid,
+        cpus=configuration.cpus,
+        cpu_type=f"{cpu}-x86_64-cpu",
+        accelerator=configuration.accelerator,
+        memory=configuration.memory,
+        thread_ids=threads if len(threads) == configuration.cpus else (),
+    )
+
+
+_idle = threading.Event()  # never set: a CPU without a guest has nothing to do
