@@ -44,6 +44,7 @@ FLOORS = [
     "pytest_vfio_switchover",
     "cli",
     "testing",
+    "emulator",
     "drawing",
     "importing",
     "forecast",

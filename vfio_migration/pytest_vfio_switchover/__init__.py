@@ -8,6 +8,7 @@ else of ours: all that is needed is imported when a test first asks for it.
 - `vm_recorder`: records what the machines of the other fixtures trace.
 - `vm_machine`: a `vfio_migration.testing.MachineRig` that runs.
 - `vm_pair`: a `vfio_migration.testing.PairRig`: a source that runs, and a destination.
+- `qmp_pair`: a `vfio_migration.testing.QmpPair`: the machines of `vm_pair`, each behind a QMP socket.
 - `vfio_device`: attaches devices, with latencies and faults, to `vm_machine`, or to `vm_pair` if the test has that.
 
 `@pytest.mark.vm_schedules(...)` runs a test in many orders of its threads (`vmstate.exploring`); `--vm-schedule STRING`
@@ -22,7 +23,7 @@ import pytest
 from .every_schedule import CLOCK, MARKER, add_options, run_in_schedules
 
 if TYPE_CHECKING:
-    from vfio_migration.testing import MachineRig, PairRig
+    from vfio_migration.testing import MachineRig, PairRig, QmpPair
     from vmstate import Clock, Recorder
 
 _MARKER = "vm_time"
@@ -93,6 +94,15 @@ def vm_pair(request: pytest.FixtureRequest, vm_clock: "Clock", vm_recorder: "Rec
     with PairRig(clock=vm_clock, recorder=vm_recorder) as rig:
         request.node.stash[_rig_key] = rig
         yield rig
+
+
+@pytest.fixture
+def qmp_pair(vm_pair: "PairRig") -> "Iterator[QmpPair]":
+    """Give the machines of `vm_pair` behind QMP sockets, each with a client that is connected."""
+    from vfio_migration.testing import QmpPair  # noqa: PLC0415
+
+    with QmpPair(vm_pair) as pair:
+        yield pair
 
 
 @pytest.fixture

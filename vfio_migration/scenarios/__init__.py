@@ -1,8 +1,16 @@
 """Machines described in TOML: read, changed, built and run."""
 
-from vfio_migration.scenarios.file import bundled_scenarios, load_scenario, parse_scenario
-from vfio_migration.scenarios.model import ROOT_BUS, Scenario, ScenarioMachine
+from vfio_migration.scenarios.entries import FaultEntry
+from vfio_migration.scenarios.file import (
+    bundled_scenarios,
+    latencies,
+    load_scenario,
+    parse_scenario,
+    scenario_for_tree,
+)
+from vfio_migration.scenarios.model import ROOT_BUS, DeviceSpec, Scenario, ScenarioMachine
 from vfio_migration.scenarios.overrides import override
+from vfio_migration.scenarios.phase_waits import add_phases
 from vfio_migration.scenarios.runner import (
     MODES,
     PARTS,
@@ -13,23 +21,30 @@ from vfio_migration.scenarios.runner import (
     run_once,
     run_scenario,
 )
+from vfio_migration.scenarios.scenario_faults import FaultSpec
 from vfio_migration.scenarios.without_link import without_link
 
 __all__ = [
     "MODES",
     "PARTS",
     "ROOT_BUS",
+    "DeviceSpec",
+    "FaultEntry",
+    "FaultSpec",
     "ModeResult",
     "Result",
     "Run",
     "Scenario",
     "ScenarioMachine",
+    "add_phases",
     "bundled_scenarios",
+    "latencies",
     "load_scenario",
     "override",
     "parse_scenario",
     "refuse_endless",
     "run_once",
     "run_scenario",
+    "scenario_for_tree",
     "without_link",
 ]

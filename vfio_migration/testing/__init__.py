@@ -9,8 +9,9 @@ For tests, with pytest, unittest or anything else: machines to test with, assert
 - `check_backend`: whether a device of your own does what the migration will ask of it; `SWITCHOVER_ARCS`: the arcs that
   a test may be parametrised over.
 - `Invariants`: what holds after every migration.
+- `QmpPair` and `QmpClient`: the machines of a pair behind QMP sockets, and a client for these.
 
-The pytest plugin (`vm_clock`, `vm_recorder`, `vm_machine`, `vm_pair`, `vfio_device`) hands out the same.
+The pytest plugin (`vm_clock`, `vm_recorder`, `vm_machine`, `vm_pair`, `qmp_pair`, `vfio_device`) hands out the same.
 """
 
 from vfio_migration.testing.assertions import assert_disjoint, assert_order, assert_overlap, assert_switchover_under
@@ -23,6 +24,8 @@ from vfio_migration.testing.invariants import (
     our_threads,
     state_hash,
 )
+from vfio_migration.testing.qmp_client import QmpClient, QmpClientError
+from vfio_migration.testing.qmp_pair import QmpPair, QmpSide
 from vfio_migration.testing.rig import MachineRig, PairRig
 from vfio_migration.testing.sketch import sketch
 from vfio_migration.testing.surroundings import ScarceThreads, destination_gone_at, raising_handler, stream_cut_at
@@ -35,6 +38,10 @@ __all__ = [
     "Invariants",
     "MachineRig",
     "PairRig",
+    "QmpClient",
+    "QmpClientError",
+    "QmpPair",
+    "QmpSide",
     "ScarceThreads",
     "assert_disjoint",
     "assert_order",

@@ -74,6 +74,7 @@ class FreePath:
         self._anonymous = 0
 
     def __call__(self, id_: str) -> str:
+        """Give a path that no object has."""
         path = f"/machine/peripheral/{id_}"
         if id_ and path not in self._store.objects:
             return path

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import vmstate
@@ -9,33 +10,34 @@ from vfio_migration.emulator.board.adopted import AdoptedTrees, FreePath
 from vfio_migration.emulator.board.blockers import in_order, words_of
 from vfio_migration.emulator.board.building import Builder
 from vfio_migration.emulator.board.choosing import check_id, check_needs, choose_bus, choose_type
+from vfio_migration.emulator.board.companions import Companions
 from vfio_migration.emulator.board.hotplug import can_be_hotplugged, check_hotplug, find_unpluggable, waits_for_guest
-from vfio_migration.emulator.board.making import DeviceMaker, is_expander
+from vfio_migration.emulator.board.making import DeviceMaker
 from vfio_migration.emulator.board.nodes import BoardBus, BoardDevice, below, buses_below, tree_text
 from vfio_migration.emulator.board.objects import QomObject
-from vfio_migration.emulator.board.pci_slots import addresses, choose
+from vfio_migration.emulator.board.pci_slots import addresses
 from vfio_migration.emulator.board.pci_view import describe_pci, pci_text
-from vfio_migration.emulator.board.places import next_mac, place_on_bus, usb_port
+from vfio_migration.emulator.board.places import next_mac, plugged_into_hub
 from vfio_migration.emulator.board.realized import check_set
-from vfio_migration.emulator.board.sizes import machine_values
+from vfio_migration.emulator.board.requested import Place, find_place, read_options, template_for, usb_template
+from vfio_migration.emulator.board.sizes import machine_values, with_cpus
 from vfio_migration.emulator.board.store import ObjectStore
-from vfio_migration.emulator.board.values import read_address, read_value
-from vfio_migration.emulator.board.vfio_template import TYPES, vfio_template
 from vfio_migration.emulator.errors import QmpError
 from vfio_migration.emulator.profile.profile import Profile
-from vfio_migration.emulator.profile.templates import ID, PATH, Template
+from vfio_migration.emulator.profile.templates import ID, Template
 from vfio_migration.emulator.profile.tree_text import BusText
 
 _FAMILIES = {"pc-q35-": "q35", "q35": "q35", "pc-i440fx-": "pc", "pc": "pc"}
-_OWN = ("driver", "id", "bus")
-_PERIPHERAL, _UNATTACHED = "/machine/peripheral", "/machine/unattached"
+_IS_UNATTACHED = re.compile(r"/machine/unattached/device\[\d+\]")
+_PERIPHERAL = "/machine/peripheral"
 
 
 class Board:
     """
     A machine of a profile with its devices.
 
-    `memory` is in bytes; `options` are those of `-machine`. Raises QmpError if there is no such machine.
+    `memory` is in bytes; `options` are those of `-machine`, `vga` is what `-vga` says beside `-nodefaults`.
+    Raises QmpError if there is no such machine.
     """
 
     def __init__(
@@ -47,23 +49,28 @@ class Board:
         cpus: int = 1,
         defaults: bool = True,
         options: Mapping[str, str] | None = None,
+        vga: str | None = None,
     ) -> None:
         found = profile.machines.get(machine)
         family = next((name for start, name in _FAMILIES.items() if str(machine).startswith(start)), machine)
-        record = profile.board(family, options or {}, defaults=defaults)
+        record = profile.board(family, options or {}, ("-vga", vga) if vga else (), defaults=defaults)
         if found is None or record is None:
             raise QmpError(f'unsupported machine type: "{machine}"')
         self.machine_type = f"{found['name']}-machine"
         self._profile = profile
         self._counts: dict[str, int] = {}  # buses without a name of their own, by type
+        self._numbered = {"usb-bus": 0, "IDE": 0}
         self._blockers: list[str] = []
         self._loose: list[BoardDevice] = []  # on no bus
         self._by_path: dict[str, BoardDevice] = {}
         self._store = ObjectStore(lambda *asked: check_set(self._store, self._by_path.get, *asked))
         self._maker = DeviceMaker(profile, self._store, self._bus_name, cpus)
         self._free_path = FreePath(self._store)
+        record = with_cpus(record, cpus)
         for path, listing in record.objects.items():
             self._store.add(path, self._own_type(listing) if path == "/machine" else listing)
+        unattached = sum(bool(_IS_UNATTACHED.fullmatch(path)) for path in record.objects)
+        self._companions = Companions(profile, self._maker, unattached, self._counts)
         self._roots = [Builder(record.objects).root(record.tree)]
         self._adopted = AdoptedTrees(self._store, self._roots, self._free_path, self._bus_type)
         self._settle(record.pci, memory, cpus, options or {})
@@ -83,6 +90,7 @@ class Board:
             if device.parent is not None and device.parent.name in ("pcie.0", "pci.0"):
                 place = next((at for at, each in addresses(device.parent).items() if each is device), 0)
                 device.pci = entries.get(divmod(place, 8))
+            self._number_buses(device)
             self._maker.configure(device, machine_values(device.type, memory))
         self._store.put("/machine", "memory", {"size": memory})
         for name, value in options.items():
@@ -151,20 +159,25 @@ class Board:
             check_id(options, self._ids(), typed=False, hotplugged=False)
         kind = choose_type(self._profile, options)
         bus = choose_bus(self._profile, self._tree, kind, options)
-        template = self._template(kind, bus)
+        template = template_for(self._profile, kind, bus)
         if hotplugged:
             check_hotplug(self._profile, self._store, kind, bus)
         id_ = check_id(options, self._ids(), typed=typed, hotplugged=hotplugged)
-        values = self._values(kind, template, options, typed=typed)
+        values = read_options(self._profile, self._store, kind, template, options, typed=typed)
         check_needs(self._profile, kind, options)
-        place, devfn, port = self._place(kind, bus, values, hotplugged=hotplugged)
+        place = find_place(self._profile, kind, bus, values, list(self.devices()), hotplugged=hotplugged)
         device = BoardDevice(id_, kind, self._free_path(id_), options)
         device.hotplugged = hotplugged
-        if bus is not None:
-            device.plug(bus)
-        else:
+        if bus is None:
             self._loose.append(device)
-        self._finish(device, template, {**values, **place}, devfn, port)
+        else:
+            device.plug(bus)
+            if place.needs_hub:
+                self.add({"driver": "usb-hub", "bus": bus.name})
+                place = Place(port=f"{place.port}.1")
+            if place.port:
+                template = usb_template(self._profile, kind, bus, place.port)
+        self._finish(device, template, {**values, **place.values}, place)
         return device
 
     def adopt(self, device: vmstate.Device) -> BoardDevice:
@@ -182,8 +195,20 @@ class Board:
             self._loose.append(made)
         return made
 
-    def discard(self, device: BoardDevice) -> None:
-        """Undo `add`, or `adopt`, at once and without asking anybody."""
+    def going_with(self, device: BoardDevice) -> list[BoardDevice]:
+        """Give the devices that go when one goes, in QEMU's order: what is plugged into it, and last the device."""
+        inside = [each for bus in device.buses for each in bus.devices if each.maker is None]
+        inside += plugged_into_hub(device)
+        return [*(one for each in inside for one in self.going_with(each)), device]
+
+    def discard(self, device: BoardDevice) -> list[BoardDevice]:
+        """Undo `add`, or `adopt`, at once and without asking anybody; give what is gone, as `going_with` does."""
+        gone = self.going_with(device)
+        for each in gone:
+            self._take_off(each)
+        return gone
+
+    def _take_off(self, device: BoardDevice) -> None:
         for words in device.blockers:
             self._blockers.remove(words)
         for each in (*device.beside, device):
@@ -223,10 +248,15 @@ class Board:
 
     def complete_unplugs(self) -> list[BoardDevice]:
         """Take off all devices that wait for it, as a reset of the machine does, in QEMU's order."""
-        gone = [device for device in list(self.devices()) if device.unplug_asked]
-        for device in gone:
-            self.discard(device)
-        return gone
+        waiting = {id(device) for device in self.devices() if device.unplug_asked and not self._stays(device)}
+        buses = [bus for root in self._roots for bus in buses_below(root)]
+        gone = [device for bus in buses for device in bus.devices if id(device) in waiting]
+        gone += [device for device in self._loose if id(device) in waiting]
+        return [each for device in gone if device.path in self._by_path for each in self.discard(device)]
+
+    def _stays(self, device: BoardDevice) -> bool:
+        """Tell whether a device is a bridge that was there from the start (QEMU's `acpi_pcihp_pc_no_hotplug`)."""
+        return self.is_a(device.type, "base-pci-bridge") and not (device.hotplugged or device.adopted)
 
     def _bus_type(self, kind: str) -> str:
         template = self._profile.template(kind)
@@ -236,62 +266,10 @@ class Board:
     def _ids(self) -> list[str]:
         return [path[len(_PERIPHERAL) + 1 :] for path in self._by_path if path.startswith(f"{_PERIPHERAL}/")]
 
-    def _template(self, kind: str, bus: BoardBus | None) -> Template | None:
-        if kind in TYPES:
-            return vfio_template(self._profile, kind)
-        if bus is None or not self.is_a(bus.type, "PCI"):
-            hosts = ("uhci",) if bus is not None and bus.parent is not None and "hci-usb" in bus.parent.type else ()
-            return self._profile.template(kind, *hosts)
-        if not self.is_a(bus.type, "PCIE"):
-            return self._profile.template(kind, "conventional")
-        inner = bus.parent is not None and self.is_a(bus.parent.type, "pci-device")
-        return self._profile.template(kind, "port" if inner else "integrated")
-
-    def _values(
-        self, kind: str, template: Template | None, options: Mapping[str, object], *, typed: bool
-    ) -> dict[str, Any]:
-        kinds = {each["name"]: each["type"] for each in self._profile.device_properties(kind)}
-        owners: dict[str, str] = {}
-        if template is not None:
-            kinds = {each[0]: each[1] for each in template.objects.get(PATH, ())} | kinds
-            owners = _lenders(template)
-        found = {}
-        for name, value in options.items():
-            if name in _OWN:
-                continue
-            if name not in kinds:
-                raise QmpError(f"Property '{kind}.{name}' not found")
-            found[name] = read_value(name, kinds[name], value, owners.get(name, kind), typed=typed)
-        return found
-
-    def _place(
-        self, kind: str, bus: BoardBus | None, values: Mapping[str, Any], *, hotplugged: bool
-    ) -> tuple[dict[str, Any], int | None, str]:
-        """Give where on its bus a device goes: values of properties, its address on PCI, its port on USB."""
-        if bus is None:
-            return {}, None, ""
-        if self.is_a(kind, "pci-device"):
-            devfn = choose(
-                bus,
-                kind,
-                int(values.get("addr", -1)),
-                multifunction=values.get("multifunction") is True,
-                hotplugged=hotplugged,
-                single_slot=bus.parent is not None and self.is_a(bus.parent.type, "pcie-slot"),
-            )
-            return {}, devfn, ""
-        if self.is_a(kind, "usb-device"):
-            port, needs_hub = usb_port(bus, kind, str(values.get("port", "")), self.is_a)
-            if needs_hub:
-                self.add({"driver": "usb-hub", "bus": bus.name})
-                port, _ = usb_port(bus, kind, "", self.is_a)
-            return {}, None, port
-        return place_on_bus(bus, kind, values, self.devices(), self.is_a), None, ""
-
-    def _finish(
-        self, device: BoardDevice, template: Template | None, values: dict[str, Any], devfn: int | None, port: str
-    ) -> None:
+    def _finish(self, device: BoardDevice, template: Template | None, values: dict[str, Any], place: Place) -> None:
         """Make the nodes and objects of a device that has its place."""
+        if values.get("masterbus") and template is not None and template.tree is not None:
+            template = replace(template, tree=replace(template.tree, buses=()))  # its ports are those of that bus
         mac = next_mac(each for each in self.devices() if each is not device)
         self._maker.make(device, template)
         self._by_path[device.path] = device
@@ -300,29 +278,35 @@ class Board:
             values["mac"] = str(values.get("mac", mac)).lower()
         self._maker.configure(device, values)
         self._maker.count_queues(device, values)
-        if devfn is not None and device.parent is not None:
-            self._maker.put_on_pci(device, devfn, device.parent)
-        if port:
-            self._maker.put_on_port(device, port)
+        self._maker.complete(device, values)
+        if place.devfn is not None and device.parent is not None:
+            self._maker.put_on_pci(device, place.devfn, device.parent)
+        if place.port:
+            self._maker.put_on_port(device, place.port)
         pluggable = can_be_hotplugged(self._profile, self._store, device.type, device.parent)
         for each in family:
+            self._number_buses(each)
             self._by_path[each.path] = each
             self._store.put(each.path, "hotplugged", device.hotplugged)
         self._store.put(device.path, "hotpluggable", pluggable)
         self._store.put(device.path, "parent_bus", device.parent.path if device.parent is not None else "")
         if template is not None:
-            if is_expander(device.type):
-                self._expand(device, template, int(values.get("bus_nr", 0)))
+            self._companions.bring(self._tree, device, template, values)
+            for made in device.beside:
+                for each in (made, *(each for bus in made.buses for each in below(bus))):
+                    self._by_path[each.path] = each
             device.blockers = words_of(device, template.blockers, self.is_a)
             self._blockers += device.blockers
+        if device.type == "nvme-ns":
+            device.unplug()  # it moves to its subsystem, which no bus shows
+            self._loose.append(device)
 
-    def _expand(self, device: BoardDevice, template: Template, number: int) -> None:
-        """Make the host bridge that an expander brings."""
-        for _, text in template.beside:
-            path = f"{_UNATTACHED}/device[{sum(path.startswith(_UNATTACHED) for path in self._by_path)}]"
-            made = self._maker.make_beside(device, text, self._tree, number, path)
-            for each in [made, *(each for bus in made.buses for each in below(bus))]:
-                self._by_path[each.path] = each
+    def _number_buses(self, device: BoardDevice) -> None:
+        """Give buses of USB and IDE numbers as they come, for addresses and serial numbers."""
+        for bus in device.buses:
+            if bus.type in self._numbered:
+                bus.number = self._numbered[bus.type]
+                self._numbered[bus.type] += 1
 
     def _bus_name(self, text: BusText, device: BoardDevice) -> str:
         if ID not in text.name:
@@ -335,14 +319,3 @@ class Board:
         number = self._counts.get(text.type, 0)
         self._counts[text.type] = number + 1
         return f"{text.type.lower()}.{number}"
-
-
-def _lenders(template: Template) -> dict[str, str]:
-    """Give, for properties that a device passes on to one that is made with it, the type of that one."""
-    found: dict[str, str] = {}
-    if template.tree is not None:
-        own = {line.partition(" = ")[0] for line in template.tree.lines}
-        for bus in template.tree.buses:
-            for device in bus.devices:
-                found |= {name: device.type for line in device.lines if (name := line.partition(" = ")[0]) not in own}
-    return found

@@ -21,7 +21,6 @@ _ALIASES = {  # other names of types (QEMU's `qdev_alias_table`)
     "e1000-82540em": "e1000",
     "es1370": "ES1370",
     "ac97": "AC97",
-    "sdhci": "sdhci-pci",
     **{
         f"virtio-{name}": f"virtio-{name}-pci"
         for name in (
@@ -39,7 +38,6 @@ _ALIASES = {  # other names of types (QEMU's `qdev_alias_table`)
             "serial",
             "sound",
             "tablet",
-            "vga",
         )
     },
 }

@@ -1,5 +1,8 @@
 """The order in which QEMU lists children: that of a hash table of glib's, backwards."""
 
+from collections.abc import Mapping, Sequence
+from functools import cache
+
 _UNUSED, _TOMBSTONE = 0, 1
 _SMALLEST = 3  # the shift of the smallest table
 _PRIMES = (1, 2, 3, 7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131071, 262139, 524287)
@@ -70,6 +73,31 @@ class HashOrder:
                 if to < size:
                     entry, old[to] = old[to], (_UNUSED, "")
         self._slots, self._occupied = new, self._names
+
+
+def rehashed(names: Sequence[str], new: Mapping[str, str]) -> list[str]:
+    """
+    Give the order of a listing in which some names are others now.
+
+    Only the end of a listing, which holds what is an object's own and not its class's, has the order of its names.
+    """
+    renamed = [new.get(name, name) for name in names]
+    first = next((at for at, name in enumerate(names) if name in new), len(names))
+    start = _own_from(tuple(names), first)
+    return renamed if start is None else [*renamed[:start], *_sorted(renamed[start:])]
+
+
+@cache
+def _own_from(names: tuple[str, ...], last: int) -> int | None:
+    """Give where the part of a listing begins that has the order of its names, at `last` at the latest."""
+    return next((start for start in range(last + 1) if _sorted(names[start:]) == list(names[start:])), None)
+
+
+def _sorted(names: Sequence[str]) -> list[str]:
+    order = HashOrder()
+    for name in names[::-1]:
+        order.add(name)
+    return order.listing()
 
 
 def _hash(name: str) -> int:

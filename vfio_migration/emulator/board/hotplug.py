@@ -10,6 +10,7 @@ from vfio_migration.emulator.profile.templates import PATH
 
 _PERIPHERAL = "/machine/peripheral"
 _SETTINGS = ("port", "conventional", "integrated")
+_TELLING = ("port", "conventional", "xhci", "uhci", "virtio-scsi")  # settings whose bus allows it
 _NEVER = ("vfio-pci-nohotplug",)
 _ACPI = ("ICH9-LPC", "PIIX4_PM")
 _SWITCHED_OFF = "false"
@@ -69,7 +70,7 @@ def _type_allows(profile: Profile, kind: str) -> bool:
     if kind in _NEVER:
         return False
     template = profile.template(kind, *_SETTINGS)
-    if template is None or template.setting in ("conventional", "integrated"):
+    if template is None or (template.setting not in _TELLING and profile.bus_wanted(kind)):
         return True
     listing = template.objects.get(PATH, ())
     return next((each[2] for each in listing if each[0] == "hotpluggable"), True) is True

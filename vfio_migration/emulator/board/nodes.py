@@ -10,7 +10,7 @@ class BoardBus:
     """
     A bus on a board: its name, its type, its path among QEMU's objects, its devices from the oldest on.
 
-    `number` is that of a PCI root bus; all others have none before firmware has run.
+    `number` is that of a PCI root bus, all others have none before firmware has run; or of a USB bus.
     """
 
     def __init__(

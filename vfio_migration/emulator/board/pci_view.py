@@ -1,13 +1,16 @@
 """What the monitor says of PCI devices before firmware has numbered any bus: `query-pci` and `info pci`."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from vfio_migration.emulator.board.nodes import BoardBus, buses_below
 from vfio_migration.emulator.board.pci_slots import FUNCTIONS, addresses
+from vfio_migration.emulator.profile.tree_text import DeviceText
 
 _ROOT = "pci-host-bridge"
 _UNMAPPED = -1
+_CLASS = re.compile(r"class (.*), addr \w\w:\w\w\.\w, pci id (\w{4}):(\w{4}) \(sub (\w{4}):(\w{4})\)")
 
 
 def describe_pci(roots: Iterable[BoardBus], is_a: Callable[[str, str], bool]) -> list[dict[str, Any]]:
@@ -22,6 +25,25 @@ def describe_pci(roots: Iterable[BoardBus], is_a: Callable[[str, str], bool]) ->
         for bus in buses_below(root)
         if bus.parent is not None and is_a(bus.parent.type, _ROOT) and is_a(bus.type, "PCI")
     ]
+
+
+def entry_of(text: DeviceText) -> dict[str, Any] | None:
+    """Make an entry of the line that `info qtree` has of a PCI device; None if it has none. Regions are left out."""
+    found = next(filter(None, map(_CLASS.match, text.lines)), None)
+    if found is None:
+        return None
+    name, vendor, device, subvendor, subsystem = found.groups()
+    return {
+        "irq_pin": 0,
+        "class_info": {"class": int(name.removeprefix("Class "), 16)} if name.startswith("Class ") else {"desc": name},
+        "id": {
+            "vendor": int(vendor, 16),
+            "device": int(device, 16),
+            "subsystem-vendor": int(subvendor, 16),
+            "subsystem": int(subsystem, 16),
+        },
+        "regions": [],
+    }
 
 
 def pci_text(buses: Iterable[Mapping[str, Any]]) -> str:

@@ -1,11 +1,13 @@
 """Places that a device takes on its bus if it is not told one: numbers, ports, units, addresses of network cards."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vfio_migration.emulator.board.nodes import BoardBus, BoardDevice
 from vfio_migration.emulator.errors import QmpError
 
+_OF_USB = re.compile(r"addr \d+\.\d+, port ([^,]*),")
 IsA = Callable[[str, str], bool]
 _UNSET = 0xFFFFFFFF
 _MOST_TARGETS, _MOST_LUNS, _MOST_UNITS = 255, 16383, 2
@@ -29,7 +31,8 @@ def place_on_bus(
     if bus.type == "SCSI":
         return _on_scsi(bus, values)
     if bus.type == "IDE":
-        return {"unit": _ide_unit(bus, values, is_a), "serial": values.get("serial") or _ide_serial(everywhere)}
+        unit = _ide_unit(bus, values, is_a)
+        return {"unit": unit, "serial": values.get("serial") or f"QM{2 * bus.number + unit + 1:05}"}
     if bus.type == "HDA":
         return {"cad": values.get("cad", _first_free(bus, "cad"))}
     if bus.type == "virtio-serial-bus":
@@ -56,6 +59,45 @@ def usb_port(bus: BoardBus, kind: str, wanted: str, is_a: IsA) -> tuple[str, boo
     if not ports:
         raise QmpError(f"tried to attach usb device {kind} to a bus with no free ports")
     return ports[0], len(ports) == 1 and kind != "usb-hub"
+
+
+def check_chassis(values: Mapping[str, Any], everywhere: Iterable[BoardDevice], is_a: IsA) -> None:
+    """
+    Check that no other port has the same chassis and slot (QEMU's `pcie_chassis_add_slot`).
+
+    Raises:
+        QmpError: one has.
+
+    """
+    wanted = tuple(int(values.get(name, 0)) for name in ("chassis", "slot"))
+    for each in everywhere:
+        if is_a(each.type, "pcie-slot") and tuple(each.number(name) or 0 for name in ("chassis", "slot")) == wanted:
+            raise QmpError("Can't add chassis slot, error -16")
+
+
+def check_expander(kind: str, bus: BoardBus, is_a: IsA) -> None:
+    """
+    Check that an expander of PCI sits on a root bus of its kind (QEMU's `pxb_dev_realize_common`).
+
+    Raises:
+        QmpError: it does not.
+
+    """
+    if kind == "pxb" and is_a(bus.type, "PCIE"):
+        raise QmpError("pxb devices cannot reside on a PCIe bus")
+    if kind != "pxb" and not is_a(bus.type, "PCIE"):
+        raise QmpError(f"{kind} devices cannot reside on a PCI bus")
+    if bus.parent is None or not is_a(bus.parent.type, "pci-host-bridge"):
+        raise QmpError("PXB devices can be attached only to root bus")
+
+
+def plugged_into_hub(device: BoardDevice) -> list[BoardDevice]:
+    """Give the devices on the ports of a USB hub; there are none of any other device."""
+    if device.type != "usb-hub" or device.parent is None:
+        return []
+    start = f"{_port_of(device)}."
+    ports = [(each, _port_of(each)) for each in device.parent.devices]
+    return [each for each, port in ports if port.startswith(start) and "." not in port[len(start) :]]
 
 
 def next_mac(devices: Iterable[BoardDevice]) -> str:
@@ -103,10 +145,6 @@ def _is_ahci(device: BoardDevice) -> bool:
     return "ahci" in device.type
 
 
-def _ide_serial(everywhere: Iterable[BoardDevice]) -> str:
-    return f"QM{sum(each.parent is not None and each.parent.type == 'IDE' for each in everywhere) + 1:05}"
-
-
 def _isa_port(kind: str, values: Mapping[str, Any], everywhere: Iterable[BoardDevice]) -> dict[str, Any]:
     table = _SERIAL if kind == "isa-serial" else _PARALLEL
     index = int(values.get("index", _UNSET))
@@ -143,8 +181,4 @@ def _port_count(device: BoardDevice, is_a: IsA) -> int:
 
 
 def _port_of(device: BoardDevice) -> str:
-    for line in device.lines:
-        start, found, rest = line.partition(", port ")
-        if found and start.startswith("addr "):
-            return rest.partition(",")[0]
-    return ""
+    return next((match[1] for line in device.lines if (match := _OF_USB.match(line))), "")

@@ -1,5 +1,6 @@
 """What a command line comes to: the machine, its devices, its monitors, and how the process is to behave."""
 
+import os
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from vfio_migration.emulator.errors import QmpError
 _MIB = 1024 * 1024
 _DEFAULT_MEMORY = 128 * _MIB
 _MOST_CPUS = 4096
+_KVM = "/dev/kvm"
 _ACCELERATORS = ("tcg", "kvm", "qtest", "mshv", "xen")
 
 
@@ -23,6 +25,7 @@ class DeviceOption:
 
     options: dict[str, Any]
     said: str
+    typed: bool = False  # in JSON
 
 
 @dataclass
@@ -162,8 +165,9 @@ class _Reader:
         known = [each for each in wanted if each in _ACCELERATORS]
         if not known:
             raise QmpError(f"invalid accelerator {wanted[0]}")
-        # Of several QEMU takes the first that works; without hardware that is the emulator of instructions.
-        self.configuration.accelerator = "tcg" if "tcg" in known else known[0]
+        # Of several QEMU takes the first that works. libvirt believes no emulator that says it has no KVM where there is
+        # one, and would ask it again each time.
+        self.configuration.accelerator = next((each for each in known if _works(each)), known[0])
 
     def _cpu(self, argument: str) -> None:
         self.configuration.cpu = argument.partition(",")[0]
@@ -186,7 +190,7 @@ class _Reader:
 
     def _device(self, argument: str) -> None:
         options = parse_keyvals(argument, "driver")
-        self.configuration.devices.append(DeviceOption(options, f"-device {argument}"))
+        self.configuration.devices.append(DeviceOption(options, f"-device {argument}", argument.startswith("{")))
 
     def _object(self, argument: str) -> None:
         self._keep(self.configuration.backends.objects, parse_keyvals(argument, "qom-type"), "id")
@@ -279,6 +283,13 @@ class _Reader:
         if chardev is None:
             raise QmpError(f"chardev '{name}' not found")
         return monitor_socket(chardev, name, pretty=pretty)
+
+
+def _works(accelerator: str) -> bool:
+    """Tell whether a QEMU could use an accelerator on this host (`accel_init_machine`)."""
+    if accelerator == "kvm":
+        return os.access(_KVM, os.R_OK | os.W_OK)
+    return accelerator in ("tcg", "qtest")
 
 
 def _patterns_in(path: str) -> list[str]:

@@ -12,8 +12,9 @@ _COUNTERS = (
     "wr_total_time_ns", "failed_wr_operations", "failed_rd_operations", "wr_merged", "wr_bytes",
     "failed_unmap_operations", "zone_append_merged", "rd_total_time_ns", "invalid_unmap_operations",
     "flush_operations", "wr_operations", "unmap_bytes", "rd_merged", "rd_bytes", "unmap_total_time_ns",
-    "invalid_flush_operations", "failed_flush_operations", "zone_append_total_time_ns", "zone_append_operations", "rd_operations",
-    "zone_append_bytes", "invalid_zone_append_operations", "invalid_wr_operations", "invalid_rd_operations",
+    "invalid_flush_operations", "failed_flush_operations", "zone_append_total_time_ns", "zone_append_operations",
+    "rd_operations", "zone_append_bytes", "invalid_zone_append_operations", "invalid_wr_operations",
+    "invalid_rd_operations",
 )  # fmt: skip
 
 

@@ -11,12 +11,17 @@ table = CommandTable()
 
 @table.command("device_add")
 def device_add(call: Call) -> None:
-    """Plug a device in."""
+    """Plug a device in; QMP's options are JSON."""
+    plug(call, typed=True)
+
+
+def plug(call: Call, *, typed: bool) -> None:
+    """Plug a device in, as `device_add` of either monitor."""
     if "driver" not in call.arguments:
         raise QmpError("Parameter 'driver' is missing")
     if call.emulated.migrations.running:
         raise QmpError("device_add not allowed while migrating")
-    call.emulated.devices.plug(call.arguments, hotplugged=True)
+    call.emulated.devices.plug(call.arguments, hotplugged=True, typed=typed)
 
 
 @table.command("device_del")
@@ -24,8 +29,7 @@ def device_del(call: Call) -> None:
     """Ask for a device to be unplugged."""
     if call.emulated.migrations.running:
         raise QmpError("device_del not allowed while migrating")
-    device = call.emulated.devices.request_unplug(call.arguments["id"])
-    if device is not None:
+    for device in call.emulated.devices.request_unplug(call.arguments["id"]):
         announce_deleted(call, device.id, device.path)
 
 

@@ -10,6 +10,7 @@ from vfio_migration.emulator.emulated import Emulated
 from vfio_migration.emulator.errors import QmpError
 from vfio_migration.emulator.monitor.request import Request
 from vfio_migration.emulator.monitor.session import Session
+from vfio_migration.emulator.profile import Profile
 from vmstate import get_logger
 
 _COMMANDS: dict[str, Command] = {
@@ -33,6 +34,11 @@ _UNCHECKED = ("device_add",)  # QEMU takes whatever it is told, and so knows bes
 _ABOUT_FAULTS = ("qom-get", "qom-set")
 
 
+def greeting_of(profile: Profile) -> dict[str, Any]:
+    """Give what a QEMU says to whoever connects."""
+    return {"QMP": {"version": profile.version, "capabilities": ["oob"]}}
+
+
 class Dispatcher:
     """Carries out the commands of all sessions (`monitor.session.Commands`)."""
 
@@ -42,7 +48,7 @@ class Dispatcher:
 
     def greeting(self) -> Mapping[str, Any]:
         """Say who is there."""
-        return {"QMP": {"version": self._emulated.profile.version, "capabilities": ["oob"]}}
+        return greeting_of(self._emulated.profile)
 
     def epoch_ns(self) -> int:
         """Give what the machine's clock calls zero."""

@@ -209,7 +209,7 @@ def _set_parameter(call: Call, words: Sequence[str]) -> None:
 
 
 def _device_add(call: Call, words: Sequence[str]) -> None:
-    devices.device_add(_with(call, parse_keyvals(words[0] if words else "", "driver")))
+    devices.plug(_with(call, parse_keyvals(words[0] if words else "", "driver")), typed=False)
 
 
 def _device_del(call: Call, words: Sequence[str]) -> None:

@@ -18,7 +18,8 @@ def releases(arguments: Any) -> bool:
 @table.command("qom-list")
 def qom_list(call: Call) -> Any:
     """List an object's properties."""
-    return call.emulated.board.qom(call.arguments["path"]).list()
+    path = call.arguments["path"]
+    return call.emulated.board.qom(path, ambiguous=f"Path '{path}' is ambiguous").list()
 
 
 @table.command("qom-get", locked=False)

@@ -18,6 +18,7 @@ _NOTHING = (
     "query-block-exports",
     "query-tpm",
     "query-fdsets",
+    "query-stats",
 )
 _BYTES_OF_ID = 16
 
@@ -57,6 +58,13 @@ def query_uuid(call: Call) -> Any:
 def query_kvm(call: Call) -> Any:
     """Say whether KVM is used."""
     return {"enabled": call.emulated.identity.accelerator == "kvm", "present": True}
+
+
+@table.command("query-accelerators")
+def query_accelerators(call: Call) -> Any:
+    """Say which accelerator is used, and which there are."""
+    recorded = call.emulated.profile.answer("query-accelerators") or {}
+    return {**recorded.get("return", {"present": ["tcg"]}), "enabled": call.emulated.identity.accelerator}
 
 
 @table.command("query-cpus-fast")

@@ -43,7 +43,7 @@ class AdoptedDevices:
                 if isinstance(backend, MockDevice):
                     add_fault_properties(adopted, backend, self._board.qom(adopted.path).properties)
 
-    def plug(self, options: Mapping[str, Any], *, hotplugged: bool = False) -> BoardDevice:
+    def plug(self, options: Mapping[str, Any], *, hotplugged: bool = False, typed: bool = False) -> BoardDevice:
         """
         Plug a VFIO device with a mock behind it into the machine's tree.
 
@@ -70,7 +70,7 @@ class AdoptedDevices:
         self.refresh()
         return self._adopted[registered]
 
-    def request_unplug(self, name: str) -> BoardDevice | None:
+    def request_unplug(self, name: str) -> list[BoardDevice]:
         """Have a device wait for a reset, as there is no guest that could let go of it; raises QmpError."""
         self.refresh()
         found = next((each for each, shown in self._adopted.items() if name in (each.id, shown.path)), None)
@@ -78,7 +78,7 @@ class AdoptedDevices:
             raise QmpError(f"Device '{name}' not found", "DeviceNotFound")
         if found not in self._waiting:
             self._waiting.append(found)
-        return None
+        return []
 
     def complete_unplugs(self) -> list[BoardDevice]:
         """Take out what waits."""

@@ -18,12 +18,12 @@ class Devices(Protocol):
         """Have the board show what the machine has by now."""
         ...
 
-    def plug(self, options: Mapping[str, Any], *, hotplugged: bool = False) -> BoardDevice:
-        """Plug a device in, all or nothing; raises QmpError."""
+    def plug(self, options: Mapping[str, Any], *, hotplugged: bool = False, typed: bool = False) -> BoardDevice:
+        """Plug a device in, all or nothing; `typed`: options are JSON, where a number is no text. Raises QmpError."""
         ...
 
-    def request_unplug(self, name: str) -> BoardDevice | None:
-        """Take a device out now, and give it; None if it waits for the guest, or a reset. Raises QmpError."""
+    def request_unplug(self, name: str) -> list[BoardDevice]:
+        """Take a device out now, and give what is gone: nothing if it waits for a guest or a reset. Raises QmpError."""
         ...
 
     def complete_unplugs(self) -> list[BoardDevice]:

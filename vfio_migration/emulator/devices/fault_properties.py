@@ -10,9 +10,7 @@ from vfio_migration.device import MockDevice
 from vfio_migration.emulator.command_line.keyvals import parse_size
 from vfio_migration.emulator.errors import QmpError
 from vfio_migration.errors import ScenarioError
-from vfio_migration.scenarios.entries import FaultEntry
-from vfio_migration.scenarios.file import latencies
-from vfio_migration.scenarios.scenario_faults import FaultSpec
+from vfio_migration.scenarios import FaultEntry, FaultSpec, latencies
 from vfio_migration.wording import arc_name
 
 

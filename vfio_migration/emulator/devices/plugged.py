@@ -18,7 +18,7 @@ from vfio_migration.emulator.devices.vfio import (
 )
 from vfio_migration.emulator.errors import QmpError
 from vfio_migration.registered import VFIOMigration
-from vfio_migration.scenarios.model import DeviceSpec
+from vfio_migration.scenarios import DeviceSpec
 from vmstate import HandlerEntry, Machine
 
 _NO_STATE = "non-migratable device: "
@@ -84,9 +84,9 @@ class PluggedDevices:
     def refresh(self) -> None:
         """Do nothing: board and machine are always in step."""
 
-    def plug(self, options: Mapping[str, Any], *, hotplugged: bool = False) -> BoardDevice:
+    def plug(self, options: Mapping[str, Any], *, hotplugged: bool = False, typed: bool = False) -> BoardDevice:
         """
-        Plug a device in; all or nothing.
+        Plug a device in; all or nothing. `typed`: options are JSON, in which a number is no text.
 
         Raises:
             QmpError: it cannot be.
@@ -97,7 +97,7 @@ class PluggedDevices:
         if own and options.get("driver") not in TYPES:
             name = next(iter(own))
             raise QmpError(f"Property '{options.get('driver')}.{name}' not found")
-        device = self._board.add(board_options, hotplugged=hotplugged)
+        device = self._board.add(board_options, hotplugged=hotplugged, typed=typed)
         if self.only_migratable and device.blockers:
             self._board.discard(device)
             raise QmpError(_only_migratable(device))
@@ -112,14 +112,15 @@ class PluggedDevices:
             undo.pop_all()
         return device
 
-    def request_unplug(self, name: str) -> BoardDevice | None:
-        """Take a device out, now if it goes without the guest; gives it, None if it waits. Raises QmpError."""
-        device = self._board.unpluggable(name)
+    def request_unplug(self, name: str) -> list[BoardDevice]:
+        """Take a device out, with all that is plugged into it: nothing if it waits for the guest. Raises QmpError."""
+        going = self._board.going_with(self._board.unpluggable(name))
         if not self._board.request_unplug(name):
-            return None
-        for each in list(family(device)):
-            self._detach(each)
-        return device
+            return []
+        for device in going:
+            for each in list(family(device)):
+                self._detach(each)
+        return going
 
     def complete_unplugs(self) -> list[BoardDevice]:
         """Take out what has waited for the guest, or a reset."""

@@ -7,9 +7,7 @@ from vfio_migration.emulator.board import Board, BoardDevice
 from vfio_migration.emulator.errors import QmpError
 from vfio_migration.errors import ScenarioError
 from vfio_migration.live import Link
-from vfio_migration.scenarios.file import scenario_for_tree
-from vfio_migration.scenarios.model import DeviceSpec, Scenario
-from vfio_migration.scenarios.phase_waits import add_phases
+from vfio_migration.scenarios import DeviceSpec, Scenario, add_phases, scenario_for_tree
 from vmstate import Bus, Device, Machine
 
 VARIABLE = "VFIO_SWITCHOVER_SCENARIO"

@@ -10,7 +10,7 @@ from vfio_migration.emulator.command_line.keyvals import parse_switch
 from vfio_migration.emulator.devices.fault_properties import FaultProperty, fault_properties, set_fault_property
 from vfio_migration.emulator.errors import QmpError
 from vfio_migration.registered import VFIOMigration
-from vfio_migration.scenarios.model import DeviceSpec
+from vfio_migration.scenarios import DeviceSpec
 from vmstate import Device, Machine
 
 TYPES = ("vfio-pci", "vfio-pci-nohotplug")

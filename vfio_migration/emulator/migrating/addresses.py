@@ -6,7 +6,7 @@ from typing import Any
 
 from vfio_migration.emulator.errors import QmpError
 from vfio_migration.errors import AddressError
-from vfio_migration.live.addresses import parse_uri
+from vfio_migration.live import parse_uri
 
 _SEVERAL = ("tcp", "unix", "vsock")  # over which there may be multifd channels
 _OPTIONS = ("to=", "ipv4", "ipv6", "keep-alive")  # of QEMU's inet addresses; nothing here depends on them

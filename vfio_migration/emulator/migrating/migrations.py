@@ -14,8 +14,7 @@ from vfio_migration.emulator.migrating.memory import Memory
 from vfio_migration.emulator.migrating.parameters import DEFAULTS, changed_parameters, live_parameters
 from vfio_migration.emulator.migrating.words import destination_words, source_words
 from vfio_migration.errors import AddressError, MigrationRefusedError, WrongStatusError
-from vfio_migration.live import Incoming, Link, MigrationInfo, MigrationParameters, MigrationStatus, Outgoing
-from vfio_migration.live.addresses import parse_uri
+from vfio_migration.live import Incoming, Link, MigrationInfo, MigrationParameters, MigrationStatus, Outgoing, parse_uri
 from vmstate import Machine, RunState
 
 _IN_PROGRESS = "There's a migration process in progress"
@@ -112,16 +111,17 @@ class Migrations:
             uri = check_uri(uri_of_arguments(arguments))
             self._refuse(uri, resume=arguments.get("resume", False))
             outgoing = self._new_outgoing(self._opened(uri))
-        if outgoing is None:
-            return
-        begun = self.machine.clock.event("a migration's set-up")
-        self._begun = begun
+            if outgoing is None:
+                return
+            before = self._outgoing, self._refused
+            self._outgoing, self._refused = outgoing, None
+            self._begun = begun = self.machine.clock.event("a migration's set-up")
+        # No lock from here on: the migration may be in its stop by now, and hold it for as long as a device stalls.
         try:
             outgoing.start()
         except MigrationRefusedError as error:
+            self._outgoing, self._refused = before
             raise QmpError(str(error)) from error
-        with self.machine.big_lock:
-            self._outgoing, self._refused = outgoing, None
         with self.machine.clock.taking_part():
             begun.wait()  # as the events come before the answer
 

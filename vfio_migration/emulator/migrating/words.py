@@ -22,7 +22,7 @@ def source_words(error: BaseException, info: MigrationInfo, reached: MigrationSt
     cause = _lost_connection(error)
     if cause is None:
         return described(error)
-    if reached is MigrationStatus.SETUP:
+    if info.setup_s is None:  # of which QEMU says `active` all the same, before it fails
         return f"ram_save_setup failed: {os.strerror(errno.EIO)}"
     if reached is MigrationStatus.DEVICE and info.states_saved:
         # Of what was sent last a destination that fails has not read all, which is how the system tells.

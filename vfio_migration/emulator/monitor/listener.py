@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vfio_migration.emulator.errors import QmpError
 from vfio_migration.emulator.monitor.session import Commands, Session
-from vfio_migration.live.unix_paths import make_way
+from vfio_migration.live import make_way
 from vmstate import MonitorEvent, get_logger
 
 _BACKLOG = 4  # clients that wait for their turn

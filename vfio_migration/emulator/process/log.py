@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TextIO
 
 from vfio_migration.emulator.errors import QmpError
-from vfio_migration.recorded.qemu_log import format_event, format_timestamp
+from vfio_migration.recorded import format_event, format_timestamp
 from vmstate import Clock, TraceEvent
 
 

@@ -50,7 +50,7 @@ def make_emulated(
     devices = PluggedDevices(machine, board, only_migratable=configuration.only_migratable)
     for device in configuration.devices:
         try:
-            devices.plug(device.options)
+            devices.plug(device.options, typed=device.typed)
         except QmpError as error:
             raise BadOptionError(f"{device.said}: {error}") from error
     described = None

@@ -19,7 +19,7 @@ from vfio_migration.emulator.process.background import Background, PidFile
 from vfio_migration.emulator.process.firmware import Firmware
 from vfio_migration.emulator.process.log import Log, LogHandler, TracedEvents
 from vfio_migration.emulator.process.machine import make_emulated
-from vfio_migration.emulator.process.monitors import open_monitor
+from vfio_migration.emulator.process.monitors import EarlyCommands, open_monitor
 from vfio_migration.emulator.process.usage import record, said_of_version, usage
 from vfio_migration.emulator.profile import Profile
 from vfio_migration.live import MigrationStatus
@@ -79,10 +79,10 @@ class Process:
             )
             self._have_warnings_in(log)
             emulated = self._begin()
+            self._start(emulated)
             if background is not None:
                 log.detach()
                 background.ready()
-            self._start(emulated)
         except QmpError as error:
             self._fail(str(error))
             self._close()
@@ -97,48 +97,54 @@ class Process:
             return self._status
 
     def _begin(self) -> Emulated:
-        """Make everything that can be refused."""
+        """Make everything that can be refused; the monitors first, as a QEMU does."""
         configuration = self._configuration
         assert self._log is not None  # noqa: S101 - made before
-        trace = TracedEvents(self._log, configuration.trace) if configuration.trace else None
+        profile = _profile()
+        commands = EarlyCommands(profile)
+        for where in configuration.monitors:
+            self._listeners.append(open_monitor(where, commands))
+            self._listeners[-1].start()
+            if where.wait:
+                self._log.note(f"info: waiting for connection on: {self._listeners[-1].filename}", self._clock.now())
+                self._listeners[-1].wait_for_client()
         emulated = make_emulated(
             configuration,
-            _profile(),
+            profile,
             clock=self._clock,
-            trace=trace,
+            trace=TracedEvents(self._log, configuration.trace) if configuration.trace else None,
             scenario=os.environ.get(VARIABLE) or None,
             on_failed_incoming=self._failed_incoming,
         )
+        for listener in self._listeners:
+            emulated.add_speaker(listener)
         emulated.preconfig = configuration.preconfig
         emulated.leave_preconfig = lambda: self._begin_to_run(emulated)
         emulated.when_over(signals.wake)
         emulated.machine.monitor.subscribe(lambda event: self._print_failure(emulated, event))
         Firmware(emulated.machine)
-        dispatcher = Dispatcher(emulated)
-        for where in configuration.monitors:
-            self._listeners.append(open_monitor(where, dispatcher))
-            emulated.add_speaker(self._listeners[-1])
-        if configuration.incoming is not None:
-            emulated.machine.prepare_incoming()
-            if not configuration.autostart:
-                emulated.machine.stop()  # which is noted until the migration is in
-            try:
-                emulated.migrations.await_on_command_line(configuration.incoming)
-            except QmpError as error:
-                raise QmpError(f"-incoming {configuration.incoming}: {error}") from error
+        self._await_incoming(emulated)
         if configuration.pidfile is not None:
             self._pidfile = PidFile(configuration.pidfile)
+        commands.ready(Dispatcher(emulated))
         return emulated
 
+    def _await_incoming(self, emulated: Emulated) -> None:
+        uri = self._configuration.incoming
+        if uri is None:
+            return
+        emulated.machine.prepare_incoming()
+        if not self._configuration.autostart:
+            emulated.machine.stop()  # which is noted until the migration is in
+        try:
+            emulated.migrations.await_on_command_line(uri)
+        except QmpError as error:
+            raise QmpError(f"-incoming {uri}: {error}") from error
+
     def _start(self, emulated: Emulated) -> None:
-        """Let clients in, and start the machine."""
+        """Start the machine."""
         assert self._log is not None  # noqa: S101 - made before
         configuration = self._configuration
-        for listener, where in zip(self._listeners, configuration.monitors, strict=True):
-            listener.start()
-            if where.wait:
-                self._log.note(f"info: waiting for connection on: {listener.filename}", self._clock.now())
-                listener.wait_for_client()
         if configuration.ignored:
             ignored = ", ".join(configuration.ignored)
             self._log.note(f"warning: what has no effect here: {ignored}", self._clock.now())

@@ -2,11 +2,57 @@
 
 import os
 import socket
+import threading
+from collections.abc import Mapping
+from typing import Any
 
 from vfio_migration.emulator.command_line.chardevs import MonitorSocket, filename_of
+from vfio_migration.emulator.commands.dispatch import greeting_of
 from vfio_migration.emulator.errors import QmpError
 from vfio_migration.emulator.monitor.listener import Listener, given_socket, listen_at, listen_at_port
-from vfio_migration.emulator.monitor.session import Commands
+from vfio_migration.emulator.monitor.request import Request
+from vfio_migration.emulator.monitor.session import Commands, Session
+from vfio_migration.emulator.profile import Profile
+
+
+class EarlyCommands:
+    """
+    The commands of monitors that are there before their machine is (`monitor.session.Commands`).
+
+    Whoever connects is greeted at once, as by a QEMU that is about to find out that it cannot be; commands wait until
+    `ready` has said who carries them out. `_ready` is set once, after `_commands`.
+    """
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._ready = threading.Event()
+        self._commands: Commands | None = None
+
+    def ready(self, commands: Commands) -> None:
+        """Have commands carried out from now on."""
+        self._commands = commands
+        self._ready.set()
+
+    def greeting(self) -> Mapping[str, Any]:
+        """Say who is there."""
+        return greeting_of(self._profile)
+
+    def epoch_ns(self) -> int:
+        """Give what the machine's clock calls zero."""
+        return self._when_ready().epoch_ns()
+
+    def check(self, request: Request) -> Mapping[str, Any]:
+        """Give the arguments as the command takes them."""
+        return self._when_ready().check(request)
+
+    def run(self, session: Session, request: Request, arguments: Mapping[str, Any]) -> Any:
+        """Carry a command out."""
+        return self._when_ready().run(session, request, arguments)
+
+    def _when_ready(self) -> Commands:
+        self._ready.wait()
+        assert self._commands is not None  # noqa: S101 - set before
+        return self._commands
 
 
 def open_monitor(where: MonitorSocket, commands: Commands) -> Listener:
