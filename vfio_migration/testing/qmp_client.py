@@ -2,11 +2,13 @@
 
 import json
 import socket
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
 _TIMEOUT_S = 30.0
+_LOOK_AGAIN_S = 0.01
 
 
 class QmpClientError(AssertionError):
@@ -29,13 +31,29 @@ class QmpClient:
     def __init__(self, path: str, *, timeout_s: float = _TIMEOUT_S) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(timeout_s)
-        self._socket.connect(path)
+        try:
+            self._socket.connect(path)
+        except OSError:
+            self._socket.close()
+            raise
         self._lines = self._socket.makefile("rb")
         self._answers: dict[int, dict[str, Any]] = {}
         self._number = 0
         self.events: list[dict[str, Any]] = []
         self.greeting = self._next()
         self.execute("qmp_capabilities", enable=self.greeting["QMP"]["capabilities"])
+
+    @classmethod
+    def when_there(cls, path: str, *, timeout_s: float = _TIMEOUT_S) -> Self:
+        """Connect once somebody listens there, as when a process is about to; raises as connecting does otherwise."""
+        until = time.monotonic() + timeout_s
+        while True:
+            try:
+                return cls(path, timeout_s=timeout_s)
+            except (FileNotFoundError, ConnectionError):
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_LOOK_AGAIN_S)
 
     def execute(self, command: str, *, oob: bool = False, **arguments: Any) -> Any:
         """

@@ -119,8 +119,13 @@ def replace_lost(pair: PairRig, flags: MigrationFlags) -> None:
 
 
 def marked(case: Case) -> Any:
-    """Leave parked threads to the slow tests: what is asked of both launchers alike is in tests of their own."""
-    return pytest.param(case, id=str(case), marks=pytest.mark.slow if case.mode == "parked" else ())
+    """
+    Leave to the slow tests what others show too: parked threads, and of devices that lack features all but one way.
+
+    What is asked of both launchers alike is in tests of their own.
+    """
+    again = case.features != "all" and (case.mode == SERIAL or case.everybody)
+    return pytest.param(case, id=str(case), marks=pytest.mark.slow if case.mode == "parked" or again else ())
 
 
 @pytest.mark.parametrize("case", [marked(case) for case in CASES])

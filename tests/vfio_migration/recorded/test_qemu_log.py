@@ -23,14 +23,16 @@ from vmstate import TraceEvent, VirtualClock
 _NOT_CAPTURED = {
     "savevm_section_start": "%s, section_id %u",
     "savevm_section_end": "%s, section_id %u -> %d",
+    "virtio_set_status": "vdev %p val %u",
+    "virtio_rng_vm_state_change": "rng %p: state change to running %d state %d",
 }
 
 
 def documented() -> dict[str, str]:
-    """QEMU's printf formats, with lengths of integers and signs left out."""
+    """QEMU's printf formats, with lengths of integers and signs left out, and addresses as text."""
     lines = (CAPTURES / "trace-formats.txt").read_text(encoding="utf-8").splitlines()
     formats = dict(line.split(" ", 1) for line in lines if " " in line) | _NOT_CAPTURED
-    return {name: re.sub(r"%l?[udi]", "%d", text) for name, text in formats.items()}
+    return {name: re.sub(r"%l?[udi]", "%d", text).replace("%p", "%s") for name, text in formats.items()}
 
 
 @pytest.mark.parametrize("name", QEMU_FORMATS)

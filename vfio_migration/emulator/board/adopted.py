@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-import vmstate
 from vfio_migration.emulator.board.nodes import BoardBus, BoardDevice, below, buses_below
 from vfio_migration.emulator.board.store import ObjectStore
+from vmstate import Bus, Device
 
 _UNATTACHED = "/machine/unattached"
 
@@ -25,7 +25,7 @@ class AdoptedTrees:
         self._bus_type = bus_type
         self._devices: dict[int, BoardDevice] = {}  # by the identity of their nodes
 
-    def adopt(self, device: vmstate.Device) -> BoardDevice:
+    def adopt(self, device: Device) -> BoardDevice:
         """Take in a device, its ancestors and their buses; one that is known is given as it is."""
         known = self._devices.get(id(device))
         if known is not None:
@@ -48,7 +48,7 @@ class AdoptedTrees:
         for each in (device, *(one for bus in device.buses for one in below(bus))):
             self._devices.pop(id(each.device), None)
 
-    def _bus(self, bus: vmstate.Bus) -> BoardBus:
+    def _bus(self, bus: Bus) -> BoardBus:
         for root in self._roots:
             for each in buses_below(root):
                 if each.bus is bus:

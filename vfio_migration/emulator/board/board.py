@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import vmstate
 from vfio_migration.emulator.board.adopted import AdoptedTrees, FreePath
 from vfio_migration.emulator.board.blockers import in_order, words_of
 from vfio_migration.emulator.board.building import Builder
@@ -26,6 +25,7 @@ from vfio_migration.emulator.errors import QmpError
 from vfio_migration.emulator.profile.profile import Profile
 from vfio_migration.emulator.profile.templates import ID, Template
 from vfio_migration.emulator.profile.tree_text import BusText
+from vmstate import Bus, Device
 
 _FAMILIES = {"pc-q35-": "q35", "q35": "q35", "pc-i440fx-": "pc", "pc": "pc"}
 _IS_UNATTACHED = re.compile(r"/machine/unattached/device\[\d+\]")
@@ -105,7 +105,7 @@ class Board:
         return self._roots[0]
 
     @property
-    def root(self) -> vmstate.Bus:
+    def root(self) -> Bus:
         """The main system bus."""
         return self._tree.bus
 
@@ -180,7 +180,7 @@ class Board:
         self._finish(device, template, {**values, **place.values}, place)
         return device
 
-    def adopt(self, device: vmstate.Device) -> BoardDevice:
+    def adopt(self, device: Device) -> BoardDevice:
         """
         Take in a device of a tree of its own, with what lies above it: it is shown, found by its id, and unplugged.
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import vmstate
+from vmstate import Bus, Device
 
 
 class BoardBus:
@@ -19,13 +19,13 @@ class BoardBus:
         type: str,  # noqa: A002 - QEMU's word
         path: str,
         parent: "BoardDevice | None" = None,
-        node: vmstate.Bus | None = None,
+        node: Bus | None = None,
     ) -> None:
         self.name = name
         self.type = type
         self.path = path
         self.parent = parent
-        self.bus = vmstate.Bus(name, parent.device if parent is not None else None) if node is None else node
+        self.bus = Bus(name, parent.device if parent is not None else None) if node is None else node
         self.devices: list[BoardDevice] = []
         self.number = 0
         if parent is not None:
@@ -51,13 +51,13 @@ class BoardDevice:
         type: str,  # noqa: A002
         path: str,
         options: Mapping[str, object],
-        node: vmstate.Device | None = None,
+        node: Device | None = None,
     ) -> None:
         self.id = id
         self.type = type
         self.path = path
         self.options = dict(options)
-        self.device = vmstate.Device(id, type=type) if node is None else node
+        self.device = Device(id, type=type) if node is None else node
         self.parent: BoardBus | None = None
         self.buses: list[BoardBus] = []
         self.lines: list[str] = []

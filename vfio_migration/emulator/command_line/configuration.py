@@ -165,8 +165,8 @@ class _Reader:
         known = [each for each in wanted if each in _ACCELERATORS]
         if not known:
             raise QmpError(f"invalid accelerator {wanted[0]}")
-        # Of several QEMU takes the first that works. libvirt believes no emulator that says it has no KVM where there is
-        # one, and would ask it again each time.
+        # Of several QEMU takes the first that works. libvirt does not believe an emulator that says it has no KVM where
+        # there is one, and would ask it again each time.
         self.configuration.accelerator = next((each for each in known if _works(each)), known[0])
 
     def _cpu(self, argument: str) -> None:

@@ -15,11 +15,13 @@ from vfio_migration.emulator.migrating.parameters import DEFAULTS, changed_param
 from vfio_migration.emulator.migrating.words import destination_words, source_words
 from vfio_migration.errors import AddressError, MigrationRefusedError, WrongStatusError
 from vfio_migration.live import Incoming, Link, MigrationInfo, MigrationParameters, MigrationStatus, Outgoing, parse_uri
+from vfio_migration.registered import devices_of
 from vmstate import Machine, RunState
 
 _IN_PROGRESS = "There's a migration process in progress"
 _POSTMIGRATE = "Can't migrate the vm that was paused due to previous migration"
 _NO_STATE = "non-migratable device: "
+_NOT_WITH_VFIO = (("postcopy-ram", "postcopy migration"), ("background-snapshot", "background snapshot"))
 _INTERRUPTED = "Switchover is interrupted"
 _LIVE_NAMES = ("downtime_limit_s", "max_bandwidth", "switchover_bandwidth")  # that may change in a migration
 
@@ -255,9 +257,17 @@ class Migrations:
             raise QmpError("Guest is waiting for an incoming migration")
         if state is RunState.POSTMIGRATE:
             raise QmpError(_POSTMIGRATE)
+        self._refuse_with_vfio()
         blockers = self.blockers()
         if blockers:
             raise QmpError(_as_refused(blockers[0]))
+
+    def _refuse_with_vfio(self) -> None:
+        """Refuse what no VFIO device can do (QEMU's `vfio_save_prepare`)."""
+        for capability, words in _NOT_WITH_VFIO:
+            for device in devices_of(self.machine):
+                if self.capabilities[capability]:
+                    raise QmpError(f"{device.id}: VFIO migration is not supported with {words}")
 
     def _opened(self, uri: str) -> str:
         """Open what QEMU opens before it answers; what goes wrong then is a migration that has failed."""

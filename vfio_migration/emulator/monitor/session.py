@@ -17,6 +17,7 @@ from vmstate import MonitorEvent, get_logger
 
 _RECEIVE = 64 * 1024
 _MOST_WAITING = 8  # commands that wait for their turn; then nothing more is read (QEMU's `QMP_REQ_QUEUE_LEN_MAX`)
+_LAST_WORDS_S = 1.0  # how long a command that is being carried out may take when the end has come
 _MOST_DESCRIPTORS = 16  # that come with one piece of input
 _NEGOTIATION = "qmp_capabilities"
 
@@ -99,6 +100,8 @@ class Session:
     def close(self, *, flush: bool = True) -> None:
         """Say what is to be said still, and leave the client; the thread in `serve` ends by that."""
         if flush:
+            with self._changed:  # whoever has asked for the end is to hear the answer
+                self._changed.wait_for(lambda: self._over or not self._busy, _LAST_WORDS_S)
             self._outbox.flush()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)

@@ -44,6 +44,7 @@ def board_of(line: str) -> Board:
     return board
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("captured", CAPTURED["made"], ids=lambda captured: captured["line"][-40:])
 def test_a_board_is_what_the_real_one_is(captured: dict[str, Any]) -> None:
     board = board_of(captured["line"])
@@ -54,6 +55,7 @@ def test_a_board_is_what_the_real_one_is(captured: dict[str, Any]) -> None:
     assert [each["name"] for each in board.qom("/machine/peripheral").list()] == captured["peripheral"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("captured", REFUSED, ids=lambda captured: captured["line"][-40:])
 def test_what_the_real_one_refuses_is_refused_in_its_words(captured: dict[str, Any]) -> None:
     with pytest.raises(QmpError) as raised:
