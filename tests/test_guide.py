@@ -1,7 +1,9 @@
 """Every example of the documents that is a test file passes."""
 
+import os
 import re
 import shutil
+import sysconfig
 
 import pytest
 from suite import ROOT
@@ -26,9 +28,17 @@ def test_every_section_of_the_guide_has_an_example() -> None:
     assert [text.splitlines()[0] for text in sections if "```python\n" not in text] == []
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_passes(name: str, pytester: pytest.Pytester) -> None:
-    shutil.copy(ROOT / "docs" / "examples" / "socket_device.py", pytester.path)
+def _how(name: str) -> object:
+    """Have an example wait for the slow tests that starts processes more than once."""
+    slow = EXAMPLES[name].count("two_qemus(") > 1
+    return pytest.param(name, marks=pytest.mark.slow if slow else ())
+
+
+@pytest.mark.parametrize("name", [_how(name) for name in EXAMPLES])
+def test_an_example_passes(name: str, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]))
+    for each in ("socket_device.py", "two_qemus.py"):
+        shutil.copy(ROOT / "docs" / "examples" / each, pytester.path)
     pytester.syspathinsert()
     pytester.makepyfile(test_example=EXAMPLES[name])
     outcomes = pytester.runpytest_inprocess("-p", "no:cacheprovider").parseoutcomes()

@@ -50,7 +50,8 @@ class PluggedDevices:
         self._board = board
         self._specs: _Specs = lambda _: None
         self.only_migratable = only_migratable
-        self._waiting: dict[int, Mapping[str, Any]] | None = {}  # options of what was plugged before `attach`
+        # What was plugged before `attach`, with its options, in the order in which handlers are to be registered.
+        self._waiting: list[tuple[BoardDevice, Mapping[str, Any]]] | None = []
         self._plugged: dict[int, _Plugged] = {}  # by the identity of the board's device
 
     def attach(self, specs: _Specs = lambda _: None) -> None:
@@ -63,10 +64,15 @@ class PluggedDevices:
             QmpError: a device's options make no sense.
 
         """
-        waiting, self._waiting = self._waiting or {}, None
+        waiting, self._waiting = self._waiting or [], None
         self._specs = specs
-        for device in list(self._board.devices()):
-            self._attach(device, waiting.get(id(device), {}))
+        later = {id(each) for device, _ in waiting for each in family(device)}
+        for device in reversed(list(self._board.devices())):  # the newest come first there
+            if id(device) not in later:
+                self._attach(device, {})
+        for device, options in waiting:
+            for each in family(device):
+                self._attach(each, options if each is device else {})
 
     @property
     def mocks(self) -> dict[str, MockDevice]:
@@ -102,7 +108,7 @@ class PluggedDevices:
             self._board.discard(device)
             raise QmpError(_only_migratable(device))
         if self._waiting is not None:
-            self._waiting[id(device)] = options
+            self._waiting.append((device, options))
             return device
         with ExitStack() as undo:
             undo.callback(self._board.discard, device)

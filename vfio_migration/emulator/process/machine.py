@@ -15,7 +15,7 @@ from vfio_migration.emulator.migrating.memory import Memory, without_guest
 from vfio_migration.emulator.migrating.migrations import Migrations
 from vfio_migration.emulator.profile import Profile
 from vfio_migration.live import Link, Ram
-from vmstate import Clock, Machine, TraceSink
+from vmstate import Clock, Machine, RunState, TraceSink
 
 _LINK = Link(10e9 / 8)  # where no scenario says anything else: 10 Gbit/s
 _GLOBAL_STATE = 71_000  # bytes, of QEMU's last section
@@ -38,7 +38,8 @@ def make_emulated(
         QmpError: a device cannot be, or the scenario cannot be used; the text begins with what said so.
 
     """
-    machine = Machine(configuration.name or "vm", clock=clock, trace=trace)
+    run_state = RunState.PRELAUNCH if configuration.incoming is None else RunState.INMIGRATE
+    machine = Machine(configuration.name or "vm", run_state=run_state, clock=clock, trace=trace)
     board = Board(
         profile,
         configuration.machine,

@@ -27,6 +27,7 @@ from vmstate import MonitorEvent, RealClock
 
 _RECORD = "--record-profile"
 _PROFILE = "VFIO_SWITCHOVER_PROFILE"
+_ENDS_WITHIN_S = 5.0
 _LOGGERS = ("vfio_migration", "vmstate")
 
 
@@ -133,7 +134,6 @@ class Process:
         uri = self._configuration.incoming
         if uri is None:
             return
-        emulated.machine.prepare_incoming()
         if not self._configuration.autostart:
             emulated.machine.stop()  # which is noted until the migration is in
         try:
@@ -161,6 +161,10 @@ class Process:
             if info is not None:
                 self._say(signals.said_of(info))
                 emulated.end("host-signal")
+        # The machine is stopped last, as a QEMU's, unless somebody holds it for good: a device that stalls may.
+        last = threading.Thread(target=emulated.machine.shutdown, name="the end", daemon=True)
+        last.start()
+        last.join(_ENDS_WITHIN_S)
 
     def _close(self) -> None:
         for listener in self._listeners:

@@ -43,7 +43,11 @@ def let_go(status: str, source: Emulator) -> None:
 
 
 def without_precopy(status: str) -> list[str]:
-    return [f"{each},x-precopy=off" if each.startswith("vfio-pci") else each for each in VFS] if status == "device" else VFS
+    return (
+        [f"{each},x-precopy=off" if each.startswith("vfio-pci") else each for each in VFS]
+        if status == "device"
+        else VFS
+    )
 
 
 @pytest.mark.slow
@@ -61,7 +65,9 @@ def test_the_destination_is_killed(status: str, emulators: Emulators) -> None:
     assert source.qmp.execute("query-status") == {"status": "running", "running": True}
     again = emulators.start("again", *devices, "-incoming", "unix:again.sock")
     source.qmp.events.clear()
-    source.qmp.execute("migrate-set-capabilities", capabilities=[{"capability": "pause-before-switchover", "state": False}])
+    source.qmp.execute(
+        "migrate-set-capabilities", capabilities=[{"capability": "pause-before-switchover", "state": False}]
+    )
     source.qmp.execute("migrate-set-parameters", max_bandwidth=0)
     source.qmp.execute("migrate", uri="unix:again.sock")
     source.qmp.wait_for("MIGRATION", status="completed")

@@ -56,7 +56,10 @@ def test_a_migration_between_two_processes(emulators: Emulators) -> None:
         (("-nodefaults", "-device", "edu,id=a", "-device", "edu,id=a"), "Duplicate ID 'a' for device"),
         (("-nodefaults", "-device", "vfio-pci,id=a,x-fail=NOWHERE"), "expected an arc such as"),
         (("-nodefaults", "-device", "edu,id=a,x-stall=reset"), "Property 'edu.x-stall' not found"),
-        (("-qmp", "unix:/nosuch/x,server=on,wait=off"), "Failed to bind socket to /nosuch/x: No such file or directory"),
+        (
+            ("-qmp", "unix:/nosuch/x,server=on,wait=off"),
+            "Failed to bind socket to /nosuch/x: No such file or directory",
+        ),
         (("-m", "foo"), "-m foo: Parameter 'size' expects a non-negative number below 2^64"),
         (("-incoming", "pigeon:1"), "-incoming pigeon:1: unknown migration protocol: pigeon:1"),
         (("-uuid", "x"), "-uuid x: failed to parse UUID string: x"),
@@ -136,9 +139,6 @@ def test_in_the_background_with_a_pidfile(emulators: Emulators) -> None:
     with connected(started.path) as qmp:
         assert qmp.execute("query-status")["running"]
         qmp.execute("quit")
-        with pytest.raises(ConnectionResetError):
-            qmp.next_event()
-            qmp.next_event()
     while pidfile.exists():  # which goes with the process
         os.sched_yield()
     assert pid > 1
@@ -166,7 +166,13 @@ def test_a_socket_that_was_passed(emulators: Emulators, listening: bool) -> None
         ours.connect(path)
         server, closed = server.accept()[0], server
         closed.close()
-    command = [*COMMAND, "-nodefaults", "-S", "-chardev", f"socket,id=c,fd={server.fileno()},server={'on' if listening else 'off'},wait=off"]
+    command = [
+        *COMMAND,
+        "-nodefaults",
+        "-S",
+        "-chardev",
+        f"socket,id=c,fd={server.fileno()},server={'on' if listening else 'off'},wait=off",
+    ]
     process = subprocess.Popen([*command, "-mon", "chardev=c,mode=control"], pass_fds=[server.fileno()])
     server.close()
     if listening:
@@ -185,7 +191,7 @@ def test_nothing_listens_on_tcp_unless_it_is_told_to(emulators: Emulators) -> No
     emulator = emulators.start("src", *VFS)
     table = Path(f"/proc/{emulator.process.pid}/net/tcp").read_text()
     inodes = {line.split()[9] for line in table.splitlines()[1:] if line.split()[3] == "0A"}
-    owned = {os.readlink(each) for each in Path(f"/proc/{emulator.process.pid}/fd").iterdir()}
+    owned = {str(each.readlink()) for each in Path(f"/proc/{emulator.process.pid}/fd").iterdir()}
     assert not {f"socket:[{inode}]" for inode in inodes} & owned
 
 

@@ -44,7 +44,7 @@ class Client:
 async def client_of(path: Path) -> Any:
     qmp = QMPClient(path.stem)
     while True:
-        while not path.exists():  # the process is not there yet
+        while not path.exists():  # noqa: ASYNC110, ASYNC240 - the process is not there yet, and nobody says when it is
             await asyncio.sleep(0.01)
         try:
             await qmp.connect(str(path))
@@ -68,8 +68,9 @@ async def a_failed_a_cancelled_a_completed_and_a_back_migration(emulators: Emula
     async with client_of(there.path) as source:
         stall_or_fail = {"path": "vf1", "property": "x-fail", "value": "PRE_COPY_P2P -> STOP_COPY"}
         await source.qmp.execute("qom-set", stall_or_fail)
-        await source.qmp.execute("migrate", {"uri": "unix:1.sock"})
-        assert await source.until("failed", "completed") == "failed"
+        async with client_of(here.path):
+            await source.qmp.execute("migrate", {"uri": "unix:1.sock"})
+            assert await source.until("failed", "completed") == "failed"
         assert "vf1" in (await source.qmp.execute("query-migrate"))["error-desc"]
         assert here.end()[0] == 1
 
