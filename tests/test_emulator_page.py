@@ -58,3 +58,10 @@ def test_a_command_that_needs_hardware_is_said_to_be_not_supported(qmp_pair: Qmp
     with pytest.raises(QmpClientError) as caught:
         qmp_pair.source.qmp.execute("screendump", filename="picture.ppm")
     assert caught.value.desc in " ".join(PAGE.split()).replace("...", "screendump")
+
+
+def test_vfio_devices_are_paired_by_their_ids_wherever_they_are(qmp_pair: QmpPair) -> None:
+    qmp_pair.source.rig.add_device("vf0", depth=2, seed=1)
+    qmp_pair.destination.rig.add_device("vf0", depth=4, seed=2)
+    assert qmp_pair.migrate() == "completed"
+    assert qmp_pair.source.rig.state_hashes == qmp_pair.destination.rig.state_hashes

@@ -54,6 +54,7 @@ FLOORS = [
     "live",
     "registered",
     "changes",
+    "kernel",
     "device",
     "errors",
     "inputs",
