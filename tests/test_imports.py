@@ -46,6 +46,7 @@ FLOORS = [
     "testing",
     "emulator",
     "drawing",
+    "measuring",
     "importing",
     "forecast",
     "scenarios",

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from vfio_migration.cli.explore_command import explore_command
 from vfio_migration.cli.import_command import import_command
+from vfio_migration.cli.measure_command import measure_command
 from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
 from vfio_migration.cli.streams import in_spite_of_streams
 from vfio_migration.cli.two_ends import receive_command, send_command
@@ -194,6 +195,7 @@ def predict(
 
 app.command("import")(import_command)
 app.command("explore")(explore_command)
+app.command("measure")(measure_command)
 app.command("send")(send_command)
 app.command("receive")(receive_command)
 

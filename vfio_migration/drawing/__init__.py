@@ -1,5 +1,6 @@
 """What is shown to people: in a terminal, on a page, as a picture."""
 
+from vfio_migration.drawing.measurement_terminal import print_measurement
 from vfio_migration.drawing.page import html_page
 from vfio_migration.drawing.picture import check_plot, write_plot
 from vfio_migration.drawing.prediction_terminal import print_prediction
@@ -8,6 +9,7 @@ from vfio_migration.drawing.terminal import print_result
 __all__ = [
     "check_plot",
     "html_page",
+    "print_measurement",
     "print_prediction",
     "print_result",
     "write_plot",
