@@ -1,11 +1,13 @@
 """What was measured of devices, for a terminal, a pipe or a file."""
 
+from statistics import fmean
+
 from rich.console import Console
 from rich.table import Table
 
 from vfio_migration.drawing.terminal import plain, print_notes, print_timeline
 from vfio_migration.drawing.vocabulary import part_label
-from vfio_migration.measuring import PARTS, SERIAL, Figures, MeasuredScenario, Measurement, figures, slowed
+from vfio_migration.measuring import PARTS, Figures, MeasuredScenario, Measurement, figures, slowed
 from vfio_migration.wording import ms
 
 
@@ -43,24 +45,29 @@ def _device_table(console: Console, measurement: Measurement, device: str) -> Ta
 
 
 def _switchover_table(console: Console, measurement: Measurement, scenario: MeasuredScenario | None) -> Table:
-    """Give each mode a row: the parts of its switchover, what is predicted, and how much longer arcs took in it."""
+    """Give each mode a column: the parts of its switchover, what is predicted, how much longer arcs took in it."""
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("in ms", "runs", *(part_label(part).strip() for part in PARTS), "p90", "predicted", "arcs"):
-        table.add_column(column, justify="left" if column == "in ms" else "right")
+    table.add_column("medians, in ms")
     for mode in measurement.runs:
-        parts = [measurement.part(mode, part) for part in PARTS]
-        predicted = None if scenario is None else scenario.predicted.get(mode)
-        times = slowed(measurement, mode)
-        longer = f"x{sum(times.values()) / len(times):.2f}" if times and SERIAL in measurement.runs else "-"
-        table.add_row(
-            plain(console, mode),
-            f"{len(measurement.completed(mode))}",
-            *(_number(None if part is None else part.median) for part in parts),
-            _number(None if parts[0] is None else parts[0].p90),
-            _number(predicted),
-            longer,
-        )
+        table.add_column(plain(console, mode), justify="right")
+    modes = list(measurement.runs)
+    for part in PARTS:
+        table.add_row(part_label(part), *(_middle(measurement.part(mode, part)) for mode in modes))
+    whole = [measurement.part(mode, PARTS[0]) for mode in modes]
+    table.add_row("p90 of the switchover", *(_number(None if each is None else each.p90) for each in whole))
+    predicted = {} if scenario is None else scenario.predicted
+    table.add_row("predicted by the scenario", *(_number(predicted.get(mode)) for mode in modes))
+    table.add_row("arcs, against serial", *(_longer(slowed(measurement, mode)) for mode in modes))
+    table.add_row("switchovers", *(f"{len(measurement.completed(mode))}" for mode in modes))
     return table
+
+
+def _middle(found: Figures | None) -> str:
+    return _number(None if found is None else found.median)
+
+
+def _longer(times: dict[str, float]) -> str:
+    return f"x{fmean(times.values()):.2f}" if times else "-"
 
 
 def _sizes(sizes: dict[str, list[float]]) -> list[tuple[str, Figures]]:

@@ -84,7 +84,8 @@ def run_once(subjects: Sequence[Subject], mode: str, clock: Clock | None = None)
         report = migrate(machine, after)
         if report.interrupted:
             raise KeyboardInterrupt
-        registered.close()
+        if report.completed:
+            _reset(*sources, *destinations)
     if not report.completed:
         return _failed(mode, requests, recorder, report.error)
     return MeasuredRun(mode, *_parts(report), requests.take(), build_timeline(recorder.events))
@@ -131,6 +132,12 @@ def _sent_to(
     return _Sent(report.source_stop_s, error)
 
 
+def _reset(*backends: TimedBackend) -> None:
+    """Have each device reset, where it is seen what that takes; giving it back does so unseen."""
+    for each in backends:
+        each.reset()
+
+
 def _loaded_from(
     uri: str,
     machine: Machine,
@@ -151,6 +158,8 @@ def _loaded_from(
             incoming.cancel()
             incoming.wait()
             raise
+        if report.completed:
+            _reset(*backends)
     if not report.completed or machine.run_state is not RunState.RUNNING:
         return _failed(mode, requests, recorder, report.error)
     done = requests.take()

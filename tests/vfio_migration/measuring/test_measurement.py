@@ -115,7 +115,9 @@ def test_devices_take_back_their_own_state() -> None:
     assert [each.memory for each in kernel.devices] == before
     for mode in MODES:
         arcs = measurement.samples(mode, real[0].name)
-        assert {"PRE_COPY_P2P -> STOP_COPY", "RESUMING -> STOP", "RUNNING_P2P -> RUNNING", "all writes"} < set(arcs)
+        assert {"PRE_COPY_P2P -> STOP_COPY", "RESUMING -> STOP", "RUNNING_P2P -> RUNNING", "all writes", "reset"} < set(
+            arcs
+        )
         assert len(arcs["RUNNING_P2P -> RUNNING"]) == 2
     found = measured_scenario(measurement, "itself")
     assert found is not None
