@@ -98,6 +98,7 @@ def run(
         Threads | None, typer.Option(help="How state-change threads come about; else as the scenario says.")
     ] = None,
     settings: _Settings = None,
+    seed: Annotated[int, typer.Option(help="For latencies that vary: each of the runs draws its own from it.")] = 0,
     show_all: Annotated[
         bool, typer.Option("--all", help="Show all that the switchover waits for, not only the largest.")
     ] = False,
@@ -140,6 +141,7 @@ def run(
                 loaded,
                 modes,
                 runs=runs,
+                seed=seed,
                 make_clock=VirtualClock if virtual else lambda: None,
                 on_run=lambda: progress.advance(task),
             )

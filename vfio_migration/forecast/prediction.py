@@ -40,7 +40,7 @@ from vfio_migration.plan import (
     plan_migration,
     plan_switchover,
 )
-from vfio_migration.scenarios import Scenario, without_link
+from vfio_migration.scenarios import Scenario, at_their_means, without_link
 from vfio_migration.wording import arc_name, in_order, listed
 from vmstate import NS_PER_SECOND, PassKind
 
@@ -285,7 +285,7 @@ def _notes(scenario: Scenario) -> tuple[str, ...]:
     missing = (
         f"no latency is given for {arcs} of {listed(in_order(names))}: 0 stands for it" for arcs, names in alike.items()
     )
-    return (*scenario.notes, *without_link(scenario), *missing)
+    return (*scenario.notes, *without_link(scenario), *at_their_means(scenario, "these figures are"), *missing)
 
 
 def _stage(side: str, kind: PassKind, depth: DepthPlan) -> Stage:

@@ -11,7 +11,7 @@ import tomli_w
 
 from vfio_migration.device import MigrationFlags
 from vfio_migration.live import Phases
-from vfio_migration.measuring.figures import figures, medians
+from vfio_migration.measuring.figures import medians
 from vfio_migration.measuring.measured_run import PARKED, PER_CHANGE, SERIAL
 from vfio_migration.measuring.measurement import (
     CONFIG,
@@ -119,9 +119,8 @@ def _device(measurement: Measurement, mode: str, name: str) -> dict[str, Any]:
     if config > 0:
         data["config_load"] = config
     data["latency"] = {
-        arc_name(*arc): found.median
+        arc_name(*arc): seconds[0] if min(seconds) == max(seconds) else {"samples": sorted(seconds)}
         for arc, seconds in measurement.arcs(mode, name).items()
-        if (found := figures(seconds)) is not None
     }
     return data
 

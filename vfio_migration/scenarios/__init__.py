@@ -1,5 +1,6 @@
 """Machines described in TOML: read, changed, built and run."""
 
+from vfio_migration.scenarios.distributions import Distribution, LogNormal, Samples, Uniform
 from vfio_migration.scenarios.entries import FaultEntry
 from vfio_migration.scenarios.file import (
     bundled_scenarios,
@@ -17,6 +18,7 @@ from vfio_migration.scenarios.runner import (
     ModeResult,
     Result,
     Run,
+    at_their_means,
     refuse_endless,
     run_once,
     run_scenario,
@@ -29,14 +31,19 @@ __all__ = [
     "PARTS",
     "ROOT_BUS",
     "DeviceSpec",
+    "Distribution",
     "FaultEntry",
     "FaultSpec",
+    "LogNormal",
     "ModeResult",
     "Result",
     "Run",
+    "Samples",
     "Scenario",
     "ScenarioMachine",
+    "Uniform",
     "add_phases",
+    "at_their_means",
     "bundled_scenarios",
     "latencies",
     "load_scenario",

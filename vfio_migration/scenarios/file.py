@@ -22,6 +22,7 @@ from vfio_migration.device import DeviceState, MigrationFlags, MockDevice, is_ar
 from vfio_migration.errors import ScenarioError
 from vfio_migration.inputs import read_input, reason
 from vfio_migration.plan import PLAIN
+from vfio_migration.scenarios.distributions import Distribution, distribution
 from vfio_migration.scenarios.entries import (
     FaultEntry,
     HandlerEntry,
@@ -332,14 +333,30 @@ def _device_spec(key: str, group: VFIOEntry, device: str, place: int, depth: int
     for rate in (group.rate, group.write_rate):
         if rate is not None and not _is_time(_quotient(sum(sizes), rate)):
             raise _BadValueError(f"{key}.state_size: expected a size that can be sent at this rate in a finite time")
-    return DeviceSpec(device, place, depth, seed, flags, latencies(f"{key}.latency", group.latency, flags), group)
+    table = _resolved(f"{key}.latency", group.latency, flags)
+    varying = {arc: each for arc, each in table.items() if not isinstance(each, float)}
+    plain = {arc: each if isinstance(each, float) else each.mean for arc, each in table.items()}
+    return DeviceSpec(device, place, depth, seed, flags, plain, group, varying)
 
 
 def latencies(
     key: str, table: Mapping[str, Any], flags: MigrationFlags
 ) -> dict[tuple[DeviceState, DeviceState], float]:
     """
-    Resolve `A -> B` before `B` before `default`, for every arc that the device has; seconds.
+    Resolve `A -> B` before `B` before `default`, for every arc that the device has; seconds, of what varies the mean.
+
+    Raises:
+        ValueError: there is no such arc, or a time makes no sense; the message begins with the key.
+
+    """
+    return {arc: each if isinstance(each, float) else each.mean for arc, each in _resolved(key, table, flags).items()}
+
+
+def _resolved(
+    key: str, table: Mapping[str, Any], flags: MigrationFlags
+) -> dict[tuple[DeviceState, DeviceState], float | Distribution]:
+    """
+    Resolve as above, with what varies as it is.
 
     Raises:
         ValueError: there is no such arc, or a time makes no sense; the message begins with the key.
@@ -347,16 +364,26 @@ def latencies(
     """
     arcs = [(current, target) for current in DeviceState for target in DeviceState if is_arc(current, target, flags)]
     known = {"default", *(target.name for _, target in arcs), *(arc_name(a, b) for a, b in arcs)}
-    for name, seconds in table.items():
+    for name in table:
         if name not in known:
             raise _BadValueError(
                 f"{key}.{name!r}: expected 'default', a state, or an arc of this device such as "
                 f"'{arc_name(*arcs[0])}'; states: "
                 f"{', '.join(dict.fromkeys(b.name for _, b in arcs))}"
             )
-        _check_seconds(f"{key}.{name!r}", seconds)
-    default = table.get("default", 0.0)
-    return {(a, b): table.get(arc_name(a, b), table.get(b.name, default)) for a, b in arcs}
+    read = {name: _time(f"{key}.{name!r}", seconds) for name, seconds in table.items()}
+    default = read.get("default", 0.0)
+    return {(a, b): read.get(arc_name(a, b), read.get(b.name, default)) for a, b in arcs}
+
+
+def _time(key: str, value: object) -> float | Distribution:
+    """Read a time, which may vary."""
+    if not isinstance(value, Mapping):
+        return _check_seconds(key, value)
+    try:
+        return distribution(value)
+    except ValueError as error:
+        raise _BadValueError(f"{key}: {error}") from None
 
 
 def _handler_specs(key: str, handler: HandlerEntry, tree: DeviceTree, places: dict[int, int]) -> list[HandlerSpec]:
@@ -397,9 +424,10 @@ def _handler_specs(key: str, handler: HandlerEntry, tree: DeviceTree, places: di
     ]
 
 
-def _check_seconds(key: str, seconds: object) -> None:
+def _check_seconds(key: str, seconds: object) -> float:
     if not (isinstance(seconds, int | float) and not isinstance(seconds, bool) and _is_time(seconds)):
         raise _BadValueError(f"{key}: expected seconds, a number, 0 or more{_most(seconds)}, got {seconds!r}")
+    return float(seconds)
 
 
 def _most(seconds: object) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from vfio_migration.plan import (
     plan_switchover,
 )
 from vfio_migration.registered import VFIOMigration
+from vfio_migration.scenarios.distributions import Distribution
 from vfio_migration.scenarios.entries import TreeDevice, VFIOEntry
 from vfio_migration.scenarios.phase_waits import add_phases
 from vfio_migration.scenarios.scenario_faults import FaultSpec
@@ -60,6 +62,7 @@ class DeviceSpec:
     A VFIO device of a scenario: what its `[[vfio]]` says, and what that comes to for it; seconds by arc.
 
     `id` is what it is called: its own or, for one without, what the tree calls it; `place` is where the tree has it.
+    `varying` are the arcs whose latency varies: in `latency` stands their mean, or what was drawn.
     """
 
     id: str
@@ -69,6 +72,7 @@ class DeviceSpec:
     flags: MigrationFlags
     latency: Mapping[tuple[DeviceState, DeviceState], float]
     entry: VFIOEntry
+    varying: Mapping[tuple[DeviceState, DeviceState], Distribution] = field(default_factory=dict)
 
     @property
     def transfer_s(self) -> float:
@@ -88,6 +92,11 @@ class DeviceSpec:
             entry.config_load,
             entry.initial_size,
         )
+
+    def drawn(self, generator: Random) -> "DeviceSpec":
+        """Give the device with a latency drawn for each arc whose latency varies, in the arcs' order."""
+        drawn = {arc: each.at(generator.random()) for arc, each in self.varying.items()}
+        return replace(self, latency={**self.latency, **drawn}, varying={})
 
     def changed(self, **entry: Any) -> "DeviceSpec":
         """Give the device with other values that need no check."""
@@ -227,6 +236,21 @@ class Scenario:
     def serial(self) -> "Scenario":
         """Give the same machine with parallel changes off for every device."""
         return replace(self, devices=tuple(spec.changed(parallel=False) for spec in self.devices))
+
+    @property
+    def varies(self) -> bool:
+        """Whether the latency of any arc varies."""
+        return any(spec.varying for spec in self.devices)
+
+    def drawn(self, generator: Random) -> "Scenario":
+        """
+        Give the same machine with plain latencies, those that vary drawn: device after device, arc after arc.
+
+        One number of the generator's for each (`distributions`), whatever its distribution.
+        """
+        if not self.varies:
+            return self
+        return replace(self, devices=tuple(spec.drawn(generator) for spec in self.devices))
 
     def with_threads(self, threads: str) -> "Scenario":
         """Give the same machine with all state-change threads coming about in this way."""

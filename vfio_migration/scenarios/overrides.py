@@ -61,7 +61,10 @@ def parse_override(text: str) -> Override:
         ScenarioError: it is not of this form, or there is no such key.
 
     """
-    where, equals, value = text.rpartition("=")
+    table = re.search(r"=\s*\{", text)  # a time that varies has equals signs of its own
+    where, equals, value = (
+        text.rpartition("=") if table is None else (text[: table.start()], "=", text[table.start() + 1 :])
+    )
     where, value = where.strip(), value.strip()
     # A pattern may hold dots, as PCI addresses do, and so the key is looked for from the right.
     pattern, dot, name = where.rpartition(f".{_LATENCY}")

@@ -98,8 +98,20 @@ def _of_device(where: str, name: str, value: Any) -> Any:
     if name == "precopy_dirty" and isinstance(value, list | tuple):
         return [_plain(f"{where}[{number}]", "size", each) for number, each in enumerate(value)]
     if name == "latency" and isinstance(value, Mapping):
-        return {arc: _plain(f"{where}.{arc!r}", "time", each) for arc, each in value.items()}
+        return {arc: _latency(f"{where}.{arc!r}", each) for arc, each in value.items()}
     return value
+
+
+def _latency(where: str, value: Any) -> Any:
+    """Read a time, or one that varies: each time in what is said of it."""
+    if not isinstance(value, Mapping):
+        return _plain(where, "time", value)
+    return {
+        key: [_plain(f"{where}.{key}[{number}]", "time", one) for number, one in enumerate(each)]
+        if isinstance(each, list | tuple)
+        else _plain(f"{where}.{key}", "time", each)
+        for key, each in value.items()
+    }
 
 
 def _plain(key: str, kind: str, value: Any) -> Any:

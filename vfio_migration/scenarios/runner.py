@@ -4,6 +4,7 @@ import math
 from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from random import Random
 from statistics import median
 from typing import Any
 
@@ -144,11 +145,15 @@ def run_scenario(
     modes: Sequence[str] = MODES,
     *,
     runs: int = 3,
+    seed: int = 0,
     make_clock: Callable[[], Clock | None] = lambda: None,
     on_run: Callable[[], object] = lambda: None,
 ) -> Result:
     """
     Migrate a scenario's machine `runs` times in each mode; `on_run` is called after each.
+
+    Latencies that vary are drawn anew for each of the `runs`, from the seed, and are the same for all modes. Bounds are
+    those of their means.
 
     Raises:
         ScenarioError: the switchover would never begin, and so no run would end.
@@ -157,9 +162,11 @@ def run_scenario(
     """
     refuse_endless(scenario)
     results = {mode: _Collected() for mode in modes}
+    generator = Random(seed)  # noqa: S311 - nothing is kept secret with it
     for _ in range(runs):
+        drawn = scenario.drawn(generator)
         for mode in modes:  # in turns, so that whatever else the machine does meets all of them
-            run = run_once(scenario if mode == "parallel" else scenario.serial(), make_clock())
+            run = run_once(drawn if mode == "parallel" else drawn.serial(), make_clock())
             if run.report.interrupted:
                 raise KeyboardInterrupt
             results[mode].add(run)
@@ -168,7 +175,7 @@ def run_scenario(
         scenario.name,
         {mode: ModeResult(tuple(each.runs)) for mode, each in results.items()},
         scenario.plan().bounds,
-        without_link(scenario),
+        (*without_link(scenario), *at_their_means(scenario, "bounds are")),
     )
 
 
@@ -203,6 +210,14 @@ class _Collected:
 def _distance(run: Run, middle: float) -> float:
     """Give how far a run's switchover is from this; one that reached none is farther than any."""
     return math.inf if run.report.switchover_s is None else abs(run.report.switchover_s - middle)
+
+
+def at_their_means(scenario: Scenario, what: str) -> tuple[str, ...]:
+    """Say of what takes latencies that vary at their means that it does; nothing if none varies."""
+    names = [spec.id for spec in scenario.devices if spec.varying]
+    if not names:
+        return ()
+    return (f"latencies of {listed(names)} vary: {what} those of their means",)
 
 
 def refuse_endless(scenario: Scenario) -> None:
