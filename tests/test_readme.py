@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from suite import ROOT
+from suite.fake_kernel import kernel_with
 from suite.qemu_logs import HOST_QTREE
 from typer.testing import CliRunner
 
 from vfio_migration import migrate
+from vfio_migration.cli import measure_command
 from vfio_migration.cli.main import app
 from vfio_migration.forecast.prediction import predict
 from vfio_migration.scenarios.file import parse_scenario
@@ -54,6 +56,8 @@ def test_the_examples_in_python_run_one_after_another(document: str) -> None:
 def real_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to be in, with the files that somebody has who has traced a real QEMU."""
     monkeypatch.chdir(tmp_path)
+    kernel = kernel_with(4)  # the devices that docs/measure.md names
+    monkeypatch.setattr(measure_command, "system", lambda: kernel)
     invoke("vfio-switchover run host --virtual --mode serial --runs 1 --qemu-log traced")
     (tmp_path / "traced-src.log").rename("source.log")
     (tmp_path / "traced-dst.log").rename("destination.log")
