@@ -47,9 +47,12 @@ class Identity:
     name: str | None = None
     uuid: str = "00000000-0000-0000-0000-000000000000"
     cpus: int = 1
+    cores: int = 1  # of a socket
+    threads: int = 1  # of a core
     cpu_type: str = "qemu64-x86_64-cpu"
     accelerator: str = "tcg"
     memory: int = 128 * 1024 * 1024
+    memory_backend: str = ""  # that the machine's memory comes from
     thread_ids: Sequence[int] = ()
 
 
@@ -92,6 +95,7 @@ class Emulated:
         self.identity = identity
         self.backends = backends if backends is not None else Backends()
         self.preconfig = False
+        self.traced: set[str] = set()  # events that a client has switched on
         self.leave_preconfig: Callable[[], object] = lambda: None
         self.actions: dict[str, str] = {
             "reboot": "reset",

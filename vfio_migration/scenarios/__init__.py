@@ -12,6 +12,7 @@ from vfio_migration.scenarios.file import (
 from vfio_migration.scenarios.model import ROOT_BUS, DeviceSpec, Scenario, ScenarioMachine
 from vfio_migration.scenarios.overrides import override
 from vfio_migration.scenarios.phase_waits import add_phases
+from vfio_migration.scenarios.quantities import plain_device, plain_table
 from vfio_migration.scenarios.runner import (
     MODES,
     PARTS,
@@ -49,6 +50,8 @@ __all__ = [
     "load_scenario",
     "override",
     "parse_scenario",
+    "plain_device",
+    "plain_table",
     "refuse_endless",
     "run_once",
     "run_scenario",

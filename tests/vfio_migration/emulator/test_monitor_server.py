@@ -207,3 +207,24 @@ def test_back_and_forth_over_the_monitors(qmp_pair: QmpPair) -> None:
     here.wait_for("MIGRATION", status="completed")
     assert here.execute("query-status")["status"] == "running"
     assert there.execute("query-status")["status"] == "postmigrate"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("x-latency", "20 ms", 0.02),
+        ("x-latency", {"STOP_COPY": "80 ms"}, 0.08),
+        ("x-rate", "100 MB/s", 100_000_000),
+        ("x-rate", 0, 0),
+    ],
+)
+def test_figures_from_outside_have_the_units_of_scenarios(
+    qmp_pair: QmpPair, name: str, value: object, read: float
+) -> None:
+    devices(qmp_pair, 1)
+    client, vf0 = qmp_pair.source.qmp, "/machine/peripheral/vf0"
+    client.execute("qom-set", path=vf0, property=name, value=value)
+    found = client.execute("qom-get", path=vf0, property=name)
+    assert read in (found.values() if isinstance(found, dict) else [found])
+    with pytest.raises(QmpClientError, match=r"Property 'vfio-pci\.x-latency'"):
+        client.execute("qom-set", path=vf0, property="x-latency", value="soon")

@@ -1,7 +1,7 @@
 """The board: devices are added to it and taken off as QEMU does it, and it says what it is made of."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from vmstate import Bus, Device
 _FAMILIES = {"pc-q35-": "q35", "q35": "q35", "pc-i440fx-": "pc", "pc": "pc"}
 _IS_UNATTACHED = re.compile(r"/machine/unattached/device\[\d+\]")
 _PERIPHERAL = "/machine/peripheral"
+_OBJECTS = "/objects"
 
 
 class Board:
@@ -145,6 +146,22 @@ class Board:
 
         """
         return self._store.find(path_or_id, ambiguous=ambiguous)
+
+    def add_object(self, name: str, listing: Sequence[Sequence[Any]]) -> None:
+        """Have an object of the user's among the others, with these properties: name, type, value if it can be read."""
+        path = f"{_OBJECTS}/{name}"
+        self._store.add(path, listing)
+        self._store.attach(path)
+
+    def remove_object(self, name: str) -> None:
+        """Take one away."""
+        self._store.remove(f"{_OBJECTS}/{name}")
+
+    def check_place(self, options: Mapping[str, object]) -> str:
+        """Give the type of a device that is to be plugged in; raises QmpError if there is none, or no place for it."""
+        kind = choose_type(self._profile, options)
+        check_hotplug(self._profile, self._store, kind, choose_bus(self._profile, self._tree, kind, options))
+        return kind
 
     def add(self, options: Mapping[str, object], *, hotplugged: bool = False, typed: bool | None = None) -> BoardDevice:
         """

@@ -100,7 +100,7 @@ class ObjectStore:
             ]
         if ambiguous and (len(matches) > 1 or not path):
             raise QmpError(ambiguous)
-        if len(matches) != 1:
+        if len(matches) != 1 or not path:
             raise QmpError(f"Device '{path}' not found", "DeviceNotFound")
         return matches[0]
 

@@ -4,6 +4,7 @@ import os
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from vfio_migration.emulator.command_line.chardevs import MonitorSocket, chardev_of_device, monitor_socket
@@ -16,6 +17,7 @@ _MIB = 1024 * 1024
 _DEFAULT_MEMORY = 128 * _MIB
 _MOST_CPUS = 4096
 _KVM = "/dev/kvm"
+_TOPOLOGY = ("sockets", "dies", "cores", "threads")
 _ACCELERATORS = ("tcg", "kvm", "qtest", "mshv", "xen")
 
 
@@ -38,6 +40,8 @@ class Configuration:
     cpu: str | None = None
     memory: int = _DEFAULT_MEMORY
     cpus: int = 1
+    cores: int = 1  # of a socket
+    threads: int = 1  # of a core
     defaults: bool = True
     devices: list[DeviceOption] = field(default_factory=list)
     backends: Backends = field(default_factory=Backends)
@@ -181,12 +185,16 @@ class _Reader:
     def _smp(self, argument: str) -> None:
         values = parse_keyvals(argument, "cpus")
         count = values.get("cpus")
+        sizes = {each: int(values[each]) for each in _TOPOLOGY if str(values.get(each, "")).isdecimal()}
         if count is None:
-            topology = [int(values.get(each, 1)) for each in ("sockets", "dies", "cores", "threads")]
-            count = topology[0] * topology[1] * topology[2] * topology[3]
+            count = prod(sizes.values())
         if not str(count).isdecimal() or not 1 <= int(count) <= _MOST_CPUS:
             raise QmpError(f"Parameter 'cpus' expects a number, got '{count}'")
         self.configuration.cpus = int(count)
+        # Of what is not said, cores are as many as it takes (QEMU's `machine_parse_smp_config`).
+        all_of_them = max(int(count), int(values.get("maxcpus", 0)))
+        sizes.setdefault("cores", max(1, all_of_them // prod(size for each, size in sizes.items() if each != "cores")))
+        self.configuration.cores, self.configuration.threads = sizes["cores"], sizes.get("threads", 1)
 
     def _device(self, argument: str) -> None:
         options = parse_keyvals(argument, "driver")

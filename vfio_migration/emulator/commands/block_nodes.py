@@ -17,17 +17,23 @@ _COUNTERS = (
     "invalid_rd_operations",
 )  # fmt: skip
 
+_CHILDREN = ("file", "backing")
+_OF_NODES = ("node-name", "read-only", "auto-read-only", "discard", "cache", "detect-zeroes")
+_NULL = ("null-co", "null-aio")
+_SIZE_OF_NULL = 1 << 30  # bytes
+
 
 def block_nodes(emulated: Emulated) -> list[dict[str, Any]]:
-    """Give what `query-named-block-nodes` answers."""
-    return [_node(name, options) for name, options in emulated.backends.blockdevs.items()]
+    """Give what `query-named-block-nodes` answers, the newest first."""
+    nodes = emulated.backends.blockdevs
+    return [_node(name, nodes) for name in reversed(nodes)]
 
 
 def block_devices(emulated: Emulated, *, flat: bool) -> list[dict[str, Any]]:
     """Give what `query-block` answers: the devices that have a drive."""
     shown = []
     for device, name in _drives(emulated):
-        node = _node(name, emulated.backends.blockdevs[name])
+        node = _node(name, emulated.backends.blockdevs)
         shown.append(
             {
                 "device": "",
@@ -59,21 +65,47 @@ def _drives(emulated: Emulated) -> list[tuple[str, str]]:
     return found
 
 
-def _node(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _node(name: str, nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    options = nodes[name]
     driver = str(options.get("driver", "raw"))
-    size = parse_size(options.get("size", 0), "size")
-    described = {key: _plain(options[key]) for key in sorted(options, key=_bucket) if key != "node-name"}
-    filename = str(options.get("filename", "json:" + json.dumps(described)))
+    filename = str(options.get("filename", _described(options, nodes)))
+    children = [{"child": key, "node-name": options[key]} for key in _CHILDREN if options.get(key) in nodes]
     return {
-        "iops_rd": 0, "detect_zeroes": "off", "active": True, "iops_wr": 0, "children": [], "node-name": name,
+        "iops_rd": 0, "detect_zeroes": "off", "active": True, "iops_wr": 0, "children": children, "node-name": name,
         "backing_file_depth": 0, "drv": driver, "iops": 0, "bps_wr": 0, "write_threshold": 0, "encrypted": False,
         "bps": 0, "bps_rd": 0, "file": filename, "ro": options.get("read-only") in (True, "on"),
         "cache": {"no-flush": False, "direct": False, "writeback": True},
         "image": {
             "limits": {"request-alignment": 1, "min-mem-alignment": 512, "opt-mem-alignment": 4096, "max-iov": 1024},
-            "virtual-size": size, "filename": filename, "format": driver, "actual-size": 0,
+            "virtual-size": _size(options, nodes), "filename": filename, "format": driver, "actual-size": 0,
         },
     }  # fmt: skip
+
+
+def _described(options: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]) -> str:
+    """Give a node's name for people: all that it was told, but for its ids."""
+    described = _options(options, nodes)
+    if described.keys() == {"driver"} and described["driver"] in _NULL:
+        return f"{described['driver']}://"
+    return "json:" + json.dumps(described)
+
+
+def _options(options: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key in sorted(options, key=_bucket):
+        if key in _CHILDREN and options[key] in nodes:
+            found[key] = _options(nodes[options[key]], nodes)
+        elif key not in _OF_NODES and not key.startswith("x-"):
+            found[key] = _plain(options[key])
+    return found
+
+
+def _size(options: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]) -> int:
+    child = nodes.get(str(options.get("file", "")))
+    if child is not None:
+        return _size(child, nodes)
+    usual = _SIZE_OF_NULL if options.get("driver") in _NULL else 0
+    return parse_size(options.get("size", usual), "size")
 
 
 def _bucket(key: str) -> int:

@@ -4,20 +4,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from vfio_migration.emulator.arguments import check_arguments
-from vfio_migration.emulator.commands import devices, human, migration, qom, queries, run_states
+from vfio_migration.emulator.commands import (
+    block_edits,
+    chardevs,
+    devices,
+    human,
+    migration,
+    netdevs,
+    objects,
+    qom,
+    queries,
+    run_states,
+    tracing,
+    without_guest,
+)
 from vfio_migration.emulator.commands.command import Call, Command
+from vfio_migration.emulator.commands.unsupported import unsupported
 from vfio_migration.emulator.emulated import Emulated
 from vfio_migration.emulator.errors import QmpError
 from vfio_migration.emulator.monitor.request import Request
 from vfio_migration.emulator.monitor.session import Session
 from vfio_migration.emulator.profile import Profile
-from vmstate import get_logger
 
-_COMMANDS: dict[str, Command] = {
-    name: command
-    for each in (run_states, migration, devices, qom, queries, human)
-    for name, command in each.table.commands.items()
-}
+_MODULES = (
+    run_states, migration, devices, qom, objects, netdevs, chardevs, block_edits, queries, tracing, without_guest,
+    human,
+)  # fmt: skip
+_COMMANDS: dict[str, Command] = {name: command for each in _MODULES for name, command in each.table.commands.items()}
 # Before the machine is made there are these (QEMU's `allow-preconfig`).
 _IN_PRECONFIG = frozenset(
     {
@@ -85,8 +98,7 @@ class Dispatcher:
     def _recorded(self, name: str, arguments: Mapping[str, Any]) -> Any:
         reply = self._emulated.profile.answer(name, arguments)
         if reply is None:
-            _log.warning("a command that is not supported here", command=name, arguments=dict(arguments))
-            raise QmpError(f"The command {name} is not supported here: this QEMU has no hardware and no guest")
+            raise unsupported(name, arguments)
         if "error" in reply:
             raise QmpError(reply["error"]["desc"], reply["error"]["class"])
         return reply["return"]
@@ -96,6 +108,3 @@ class Dispatcher:
         """Whether a command may be out of band: QEMU's own, and ours about faults."""
         about_faults = request.command in _ABOUT_FAULTS and qom.releases(request.arguments)
         return bool(entry.get("allow-oob")) or about_faults
-
-
-_log = get_logger("vfio_migration.emulator.commands")

@@ -162,8 +162,11 @@ def _wakeup(call: Call, words: Sequence[str]) -> None:
     run_states.system_wakeup(_with(call))
 
 
-def _quit(call: Call, words: Sequence[str]) -> None:
+def _quit(call: Call, words: Sequence[str]) -> str | None:
+    if words:
+        return f'quit: extraneous characters at the end of line{_END}Try "help quit" for more information{_END}'
     run_states.end(_with(call))
+    return None
 
 
 def _migrate(call: Call, words: Sequence[str]) -> None:

@@ -60,23 +60,6 @@ def qom_list_properties(call: Call) -> Any:
     return _recorded(call, "qom-list-properties")
 
 
-@table.command("object-add")
-def object_add(call: Call) -> None:
-    """Keep an object."""
-    objects = call.emulated.backends.objects
-    name = call.arguments["id"]
-    if name in objects:
-        raise QmpError(f"attempt to add duplicate property '{name}' to object (type 'container')")
-    objects[name] = dict(call.arguments)
-
-
-@table.command("object-del")
-def object_del(call: Call) -> None:
-    """Forget an object."""
-    if call.emulated.backends.objects.pop(call.arguments["id"], None) is None:
-        raise QmpError(f"object '{call.arguments['id']}' not found")
-
-
 def _recorded(call: Call, command: str) -> Any:
     typename = call.arguments["typename"]
     reply = call.emulated.profile.answer(command, {"typename": typename})

@@ -1,10 +1,13 @@
 """Commands that only ask: about this QEMU, its machine, and what it is connected to."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
+from vfio_migration.emulator.command_line.keyvals import parse_size
 from vfio_migration.emulator.commands.block_nodes import block_devices, block_nodes, block_statistics
 from vfio_migration.emulator.commands.command import Call, CommandTable
+from vfio_migration.emulator.emulated import Identity
 from vfio_migration.emulator.errors import QmpError
 
 table = CommandTable()
@@ -19,8 +22,10 @@ _NOTHING = (
     "query-tpm",
     "query-fdsets",
     "query-stats",
+    "query-vnc-servers",
+    "query-cryptodev",
 )
-_BYTES_OF_ID = 16
+_POLLING = {"poll-max-ns": 32768, "poll-grow": 2, "poll-shrink": 2, "poll-weight": 3, "aio-max-batch": 0}
 
 
 @table.command("query-version", locked=False)
@@ -75,11 +80,11 @@ def query_cpus(call: Call) -> Any:
     return [
         {
             "cpu-index": number,
-            "qom-path": f"/machine/unattached/device[{number}]",
+            "qom-path": _cpu_path(number),
             "qom-type": identity.cpu_type,
             "thread-id": thread,
             "target": "x86_64",
-            "props": _cpu_properties(number),
+            "props": _cpu_properties(identity, number),
         }
         for number, thread in enumerate(threads)
     ]
@@ -89,45 +94,23 @@ def query_cpus(call: Call) -> Any:
 def query_hotpluggable_cpus(call: Call) -> Any:
     """List the CPUs as those that could be plugged; the last comes first, as with QEMU."""
     identity = call.emulated.identity
+    made = not call.emulated.preconfig
     return [
         {
-            "props": _cpu_properties(number),
+            "props": _cpu_properties(identity, number),
             "vcpus-count": 1,
-            "qom-path": f"/machine/unattached/device[{number}]",
             "type": identity.cpu_type,
         }
+        | ({"qom-path": _cpu_path(number)} if made else {})
         for number in reversed(range(identity.cpus))
     ]
 
 
-@table.command("query-chardev")
-def query_chardev(call: Call) -> Any:
-    """List the character devices: monitors, and those that are connected to nothing here."""
-    monitors = [
-        {"frontend-open": each.connected, "filename": each.filename, "label": each.label}
-        for each in call.emulated.speakers
-    ]
-    named = {each["label"] for each in monitors}
-    others = [
-        {"frontend-open": False, "filename": each.get("backend", "null"), "label": name}
-        for name, each in call.emulated.backends.chardevs.items()
-        if name not in named
-    ]
-    return [*monitors, *others]
-
-
 @table.command("query-iothreads")
 def query_iothreads(call: Call) -> Any:
-    """List the I/O threads that the command line has made."""
+    """List the I/O threads that the command line and clients have made."""
     return [
-        {
-            "id": name,
-            "thread-id": os.getpid(),
-            "poll-max-ns": 32768,
-            "poll-grow": 0,
-            "poll-shrink": 0,
-            "aio-max-batch": 0,
-        }
+        {"id": name, "thread-id": os.getpid()} | {key: int(each.get(key, usual)) for key, usual in _POLLING.items()}
         for name, each in call.emulated.backends.objects.items()
         if each.get("qom-type") == "iothread"
     ]
@@ -141,13 +124,13 @@ def query_memory(call: Call) -> Any:
 
 @table.command("query-memdev")
 def query_memdev(call: Call) -> Any:
-    """List the memory backends."""
-    return [
-        {"id": name, "size": each.get("size", 0), "merge": True, "dump": True, "prealloc": False, "share": False,
-         "policy": "default", "host-nodes": []}
-        for name, each in call.emulated.backends.objects.items()
-        if str(each.get("qom-type", "")).startswith("memory-backend")
-    ]  # fmt: skip
+    """List the memory backends; where the command line names none for the machine's memory, it has one of its own."""
+    emulated = call.emulated
+    objects = {name: each for name, each in emulated.backends.objects.items() if _is_memory(each)}
+    own = emulated.profile.machines.get(emulated.board.machine_type.removesuffix("-machine"), {}).get("default-ram-id")
+    if own is not None and not emulated.identity.memory_backend and not emulated.preconfig:
+        objects = {own: {"size": emulated.identity.memory}, **objects}
+    return [_memory_backend(name, each) for name, each in objects.items()]
 
 
 @table.command("query-balloon")
@@ -175,20 +158,6 @@ def query_nodes(call: Call) -> Any:
 def query_blockstats(call: Call) -> Any:
     """Say what disks have done so far: nothing."""
     return block_statistics(call.emulated)
-
-
-@table.command("query-rx-filter")
-def query_rx_filter(call: Call) -> Any:
-    """Say what network devices listen to."""
-    board = call.emulated.board
-    wanted = call.arguments.get("name")
-    return [
-        {"name": each.id, "promiscuous": True, "multicast": "normal", "unicast": "normal", "vlan": "all",
-         "broadcast-allowed": True, "multicast-overflow": False, "unicast-overflow": False,
-         "main-mac": "52:54:00:12:34:56", "vlan-table": [], "unicast-table": [], "multicast-table": []}
-        for each in board.devices()
-        if board.is_a(each.type, "virtio-net-pci-base") and wanted in (None, each.id)
-    ]  # fmt: skip
 
 
 @table.command("query-spice")
@@ -228,6 +197,22 @@ def query_replay(call: Call) -> Any:
     return {"icount": 0, "mode": "none"}
 
 
+def _is_memory(options: Mapping[str, Any]) -> bool:
+    return str(options.get("qom-type", "")).startswith("memory-backend")
+
+
+def _memory_backend(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    shared = options.get("qom-type") == "memory-backend-memfd"
+    switches = {"merge": True, "dump": True, "prealloc": False, "share": shared, "reserve": True}
+    return {
+        "id": name,
+        "size": parse_size(options.get("size", 0), "size"),
+        **{key: options.get(key, usual) in (True, "on", "yes", "true") for key, usual in switches.items()},
+        "policy": options.get("policy", "default"),
+        "host-nodes": options.get("host-nodes", []),
+    }
+
+
 def _nothing(call: Call) -> Any:
     return []
 
@@ -236,5 +221,12 @@ for _name in _NOTHING:
     table.command(_name)(_nothing)
 
 
-def _cpu_properties(number: int) -> dict[str, int]:
-    return {"core-id": 0, "thread-id": 0, "socket-id": number}
+def _cpu_properties(identity: Identity, number: int) -> dict[str, int]:
+    core, thread = divmod(number, identity.threads)
+    socket, core = divmod(core, identity.cores)
+    return {"core-id": core, "thread-id": thread, "socket-id": socket}
+
+
+def _cpu_path(number: int) -> str:
+    """Give a CPU's path: after the first, there is another device before the rest."""
+    return f"/machine/unattached/device[{number and number + 1}]"

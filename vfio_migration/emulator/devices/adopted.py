@@ -43,6 +43,13 @@ class AdoptedDevices:
                 if isinstance(backend, MockDevice):
                     add_fault_properties(adopted, backend, self._board.qom(adopted.path).properties)
 
+    def type_of(self, options: Mapping[str, Any]) -> str:
+        """Give the type that is asked for; whether it can be had, `plug` says."""
+        return str(options.get("driver"))
+
+    def check_unplug(self, name: str) -> None:
+        """Do nothing: whatever is there can be taken out."""
+
     def plug(self, options: Mapping[str, Any], *, hotplugged: bool = False, typed: bool = False) -> BoardDevice:
         """
         Plug a VFIO device with a mock behind it into the machine's tree.

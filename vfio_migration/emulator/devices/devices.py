@@ -18,6 +18,14 @@ class Devices(Protocol):
         """Have the board show what the machine has by now."""
         ...
 
+    def type_of(self, options: Mapping[str, Any]) -> str:
+        """Give the type that a device would be plugged in as; raises QmpError if there is none, or no place for it."""
+        ...
+
+    def check_unplug(self, name: str) -> None:
+        """Raise QmpError if a device could not be taken out, whatever goes on."""
+        ...
+
     def plug(self, options: Mapping[str, Any], *, hotplugged: bool = False, typed: bool = False) -> BoardDevice:
         """Plug a device in, all or nothing; `typed`: options are JSON, where a number is no text. Raises QmpError."""
         ...

@@ -10,7 +10,7 @@ from vfio_migration.device import MockDevice
 from vfio_migration.emulator.command_line.keyvals import parse_size
 from vfio_migration.emulator.errors import QmpError
 from vfio_migration.errors import ScenarioError
-from vfio_migration.scenarios import FaultEntry, FaultSpec, latencies
+from vfio_migration.scenarios import FaultEntry, FaultSpec, latencies, plain_device, plain_table
 from vfio_migration.wording import arc_name
 
 
@@ -67,7 +67,8 @@ def _is_number(text: str) -> bool:
 
 def _set_latency(mock: MockDevice, value: Any) -> None:
     table = value if isinstance(value, Mapping) else {"default": value}
-    mock.set_latency(latencies("x-latency", table, mock.flags))
+    plain = plain_device("x", {"latency": table})["latency"]
+    mock.set_latency(latencies("x-latency", plain, mock.flags))
 
 
 def _get_latency(mock: MockDevice) -> dict[str, float]:
@@ -82,7 +83,8 @@ def _arrange(kind: str) -> Callable[[MockDevice, Any], None]:
             if not isinstance(table, Mapping):
                 expected = "expected an arc such as 'RUNNING -> RUNNING_P2P', or a table with `at`"
                 raise ValueError(f"{expected}; got {each!r}")  # noqa: TRY004 - of a value
-            entry = msgspec.convert({"device": "*", "kind": kind, **table}, FaultEntry)
+            plain = plain_table("faults", {"device": "*", "kind": kind, **table})
+            entry = msgspec.convert(plain, FaultEntry)
             FaultSpec("*", entry).arrange(mock)
 
     return arrange
@@ -93,8 +95,10 @@ def _set_size(mock: MockDevice, value: Any) -> None:
 
 
 def _set_rate(mock: MockDevice, value: Any) -> None:
-    if value in (None, "", "none"):
+    if value in (None, "", "none", 0):
         mock.set_rate(None)
+    elif isinstance(value, str) and "/" in value:  # as scenarios have it; QEMU knows sizes only
+        mock.set_rate(plain_device("x", {"rate": value})["rate"])
     else:
         mock.set_rate(float(value) if isinstance(value, float) else parse_size(value, "x-rate"))
 

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from vfio_migration.changes import Watchdog
 from vfio_migration.device import MockDevice
 from vfio_migration.emulator.board import Board, BoardDevice
 from vfio_migration.emulator.devices.ordinary import OrdinarySection, add_handlers, section_size
@@ -52,11 +53,12 @@ class PluggedDevices:
         self.only_migratable = only_migratable
         # What was plugged before `attach`, with its options, in the order in which handlers are to be registered.
         self._waiting: list[tuple[BoardDevice, Mapping[str, Any]]] | None = []
+        self._watchdog: Watchdog | None = None
         self._plugged: dict[int, _Plugged] = {}  # by the identity of the board's device
 
-    def attach(self, specs: _Specs = lambda _: None) -> None:
+    def attach(self, specs: _Specs = lambda _: None, watchdog: Watchdog | None = None) -> None:
         """
-        Give the machine what the board has by now, and from now on at once.
+        Give the machine what the board has by now, and from now on at once; all VFIO devices with this watchdog.
 
         `specs` says what a scenario has for a device, which it can only once it knows the tree.
 
@@ -65,7 +67,7 @@ class PluggedDevices:
 
         """
         waiting, self._waiting = self._waiting or [], None
-        self._specs = specs
+        self._specs, self._watchdog = specs, watchdog
         later = {id(each) for device, _ in waiting for each in family(device)}
         for device in reversed(list(self._board.devices())):  # the newest come first there
             if id(device) not in later:
@@ -89,6 +91,14 @@ class PluggedDevices:
 
     def refresh(self) -> None:
         """Do nothing: board and machine are always in step."""
+
+    def type_of(self, options: Mapping[str, Any]) -> str:
+        """Give the type that a device would be plugged in as; raises QmpError if there is none, or no place for it."""
+        return self._board.check_place(options)
+
+    def check_unplug(self, name: str) -> None:
+        """Raise QmpError if there is no such device, or it is one that stays."""
+        self._board.unpluggable(name)
 
     def plug(self, options: Mapping[str, Any], *, hotplugged: bool = False, typed: bool = False) -> BoardDevice:
         """
@@ -157,7 +167,7 @@ class PluggedDevices:
             device.device.id = device.path.rpartition("/")[2]  # by which both sides' devices are paired
         plugged.blocks = blocks_migration(options)
         if not plugged.blocks:
-            plugged.vfio, plugged.mock = make_vfio(self._machine, device, options, spec)
+            plugged.vfio, plugged.mock = make_vfio(self._machine, device, options, spec, self._watchdog)
             add_fault_properties(device, plugged.mock, self._board.qom(device.path).properties)
 
     def _detach(self, device: BoardDevice) -> None:

@@ -6,11 +6,12 @@ from vfio_migration.device import MockDevice
 from vfio_migration.emulator.board import Board, BoardDevice
 from vfio_migration.emulator.errors import QmpError
 from vfio_migration.errors import ScenarioError
-from vfio_migration.live import Link
+from vfio_migration.live import Link, MigrationParameters
 from vfio_migration.scenarios import DeviceSpec, Scenario, add_phases, scenario_for_tree
-from vmstate import Bus, Device, Machine
+from vmstate import Bus, Device, Machine, get_logger
 
 VARIABLE = "VFIO_SWITCHOVER_SCENARIO"
+_log = get_logger("vfio_migration.emulator")
 
 
 class ProcessScenario:
@@ -66,6 +67,8 @@ def load_process_scenario(name_or_path: str, board: Board, *, destination: bool)
         scenario = scenario_for_tree(name_or_path, board.qtree_text().encode())
     except ScenarioError as error:
         raise QmpError(f"{VARIABLE}: {error}") from error
+    if scenario.surroundings.parameters != MigrationParameters():
+        _log.warning("[parameters] has no effect here: a client sets them over the monitor", scenario=scenario.name)
     return ProcessScenario(scenario, board, destination=destination)
 
 

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
+from vfio_migration.changes import Watchdog
 from vfio_migration.device import ALL_FLAGS, MigrationFlags, MockDevice, VFIODevice
 from vfio_migration.emulator.board import BoardDevice, Property
 from vfio_migration.emulator.command_line.keyvals import parse_switch
@@ -41,7 +42,11 @@ class Placed(Protocol):
 
 
 def make_vfio(
-    machine: Machine, device: Placed, options: Mapping[str, Any], spec: DeviceSpec | None
+    machine: Machine,
+    device: Placed,
+    options: Mapping[str, Any],
+    spec: DeviceSpec | None,
+    watchdog: Watchdog | None = None,
 ) -> tuple[VFIOMigration, MockDevice]:
     """
     Register a device of the tree as a VFIO device: what a scenario says of it, and above that what its options say.
@@ -63,7 +68,7 @@ def make_vfio(
         migration_multifd_transfer=_multifd(options, "auto" if entry is None else entry.multifd),
     )
     threads = "per-change" if entry is None else entry.threads
-    migration = VFIOMigration(machine, vfio_device, threads=threads)
+    migration = VFIOMigration(machine, vfio_device, threads=threads, watchdog=watchdog)
     return migration, mock
 
 
@@ -82,7 +87,7 @@ def _as_property(device: BoardDevice, mock: MockDevice, each: FaultProperty) -> 
     return Property(
         each.type,
         get=lambda: each.get(mock),
-        set=lambda value: set_fault_property(mock, device.type, each.name, value),
+        set=lambda value: set_fault_property(mock, device.type or TYPES[0], each.name, value),
     )
 
 

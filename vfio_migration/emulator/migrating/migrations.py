@@ -22,6 +22,10 @@ _IN_PROGRESS = "There's a migration process in progress"
 _POSTMIGRATE = "Can't migrate the vm that was paused due to previous migration"
 _NO_STATE = "non-migratable device: "
 _NOT_WITH_VFIO = (("postcopy-ram", "postcopy migration"), ("background-snapshot", "background snapshot"))
+_BEFORE_INCOMING = (
+    ("multifd", "Multifd must be set before incoming starts"),
+    ("postcopy-preempt", "Postcopy preempt must be set before incoming starts"),
+)
 _INTERRUPTED = "Switchover is interrupted"
 _LIVE_NAMES = ("downtime_limit_s", "max_bandwidth", "switchover_bandwidth")  # that may change in a migration
 
@@ -91,6 +95,10 @@ class Migrations:
             raise QmpError(_IN_PROGRESS)
         wanted = {**self.capabilities, **changes}
         check_capabilities(wanted)
+        if self.waiting:
+            for name, words in _BEFORE_INCOMING:
+                if wanted[name] and not self.capabilities[name]:
+                    raise QmpError(words)
         self.capabilities = wanted
 
     def set_parameters(self, changes: Mapping[str, Any]) -> None:
@@ -164,7 +172,7 @@ class Migrations:
 
     def await_incoming(self, arguments: Mapping[str, Any]) -> None:
         """Listen where the arguments say; the caller must not hold the big lock. Raises QmpError."""
-        if not self._expected:
+        if not self._expected and self._incoming is None:
             raise QmpError("'-incoming' was not specified on the command line")
         if self._again and self._incoming is not None and self._incoming.status.over:
             self._incoming = None
@@ -246,6 +254,8 @@ class Migrations:
         return live_parameters(self.parameters, self.capabilities)
 
     def _refuse(self, uri: str, *, resume: bool) -> None:
+        if self.capabilities["mapped-ram"] and not uri.startswith("file:"):
+            raise QmpError("Migration requires seekable transport (e.g. file)")
         if self.capabilities["multifd"] and not may_have_channels(uri):
             raise QmpError("Migration requires multi-channel URIs (e.g. tcp)")
         if resume:

@@ -58,7 +58,10 @@ def make_emulated(
     if scenario is not None:
         described = load_process_scenario(scenario, board, destination=configuration.incoming is not None)
         described.prepare(machine)
-    devices.attach(described.spec_of if described is not None else lambda _: None)
+    if described is None:
+        devices.attach()
+    else:
+        devices.attach(described.spec_of, described.scenario.watchdog)
     if described is not None:
         described.arrange_faults(devices.mocks)
     machine.register(OrdinarySection("globalstate", _GLOBAL_STATE))
@@ -106,9 +109,12 @@ def _identity(configuration: Configuration) -> Identity:
         name=configuration.name,
         uuid=configuration.uuid or default.uuid,
         cpus=configuration.cpus,
+        cores=configuration.cores,
+        threads=configuration.threads,
         cpu_type=f"{cpu}-x86_64-cpu",
         accelerator=configuration.accelerator,
         memory=configuration.memory,
+        memory_backend=configuration.machine_options.get("memory-backend", ""),
         thread_ids=threads if len(threads) == configuration.cpus else (),
     )
 
