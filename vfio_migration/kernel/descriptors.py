@@ -3,7 +3,7 @@
 import errno as errno_codes
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from vfio_migration.errors import VFIOMigrationError
@@ -15,6 +15,11 @@ _MEANINGS: dict[tuple[str, int], str] = {
         "opening",
         errno_codes.ENOENT,
     ): "not bound to a VFIO driver: unbind it from its own, and bind it to one (vfio-pci, mlx5_vfio_pci, ...)",
+    (
+        "its own node",
+        errno_codes.ENOENT,
+    ): "there is no node of its own, or no /dev/iommu: a kernel has them with VFIO_DEVICE_CDEV and IOMMUFD; "
+    "open it by its group",
     ("opening", errno_codes.EBUSY): "in use elsewhere: a virtual machine or another program has it open",
     ("opening", errno_codes.EACCES): "no rights on its node: change the rights of that, or run this as root",
     (
@@ -26,7 +31,7 @@ _MEANINGS: dict[tuple[str, int], str] = {
         "its group",
         errno_codes.EPERM,
     ): "its group is not viable: all devices of the group have to be bound to VFIO drivers, or to none",
-    ("its group", errno_codes.EBUSY): "its group is in use elsewhere",
+    ("its group", errno_codes.EBUSY): "its group is in use elsewhere: a virtual machine or another program has it open",
     (
         "its features",
         errno_codes.ENOTTY,
@@ -36,6 +41,9 @@ _MEANINGS: dict[tuple[str, int], str] = {
         "its state",
         errno_codes.EINVAL,
     ): "there is no way to that state from where it is, or what was loaded is incomplete",
+    ("its state", errno_codes.ENODEV): "it was reset meanwhile, has been closed, or is gone",
+    ("its features", errno_codes.ENODEV): "it has been closed, or is gone",
+    ("its reset", errno_codes.ENODEV): "it has been closed, or is gone",
     ("its state", errno_codes.EIO): "the device has failed",
     ("its state", errno_codes.EBUSY): "the device is busy with something else",
     ("its reset", errno_codes.EINVAL): "it cannot be reset",
@@ -45,9 +53,14 @@ _MEANINGS: dict[tuple[str, int], str] = {
         "writing",
         errno_codes.EINVAL,
     ): "the device does not take these data: they are of another kind of device, or altered",
+    (
+        "writing",
+        errno_codes.EFAULT,
+    ): "the device does not take these data: they are of another kind of device, or altered",
     ("writing", errno_codes.EBADF): "a transfer that is read from cannot be written to",
     ("reading", errno_codes.EBADF): "a transfer that is written to cannot be read from",
 }
+_OF_OPENING = ("its own node", "its group")
 
 
 class KernelDeviceError(VFIOMigrationError, OSError):
@@ -55,7 +68,8 @@ class KernelDeviceError(VFIOMigrationError, OSError):
 
     def __init__(self, device: str, asked: str, error: OSError) -> None:
         code = error.errno or errno_codes.EIO
-        meaning = _MEANINGS.get((asked, code)) or os.strerror(code)
+        general = _MEANINGS.get(("opening", code)) if asked in _OF_OPENING else None
+        meaning = _MEANINGS.get((asked, code)) or general or os.strerror(code)
         name = errno_codes.errorcode.get(code, str(code))
         super().__init__(code, f"{device}: {asked}: {meaning} ({name})")
 
@@ -75,13 +89,15 @@ class SharedDescriptor:
     """
     A descriptor that is closed when it is retired and nobody uses it any more; `_lock` guards all fields.
 
+    `close` closes it, if that is more than to close the descriptor.
+
     A device that is reset ends its transfer while another thread may be reading from it. Rejected: to close the
     descriptor right there. Its number could be another file's by the time the reader gets to the kernel.
     """
 
-    def __init__(self, system: System, descriptor: int) -> None:
-        self._system = system
+    def __init__(self, system: System, descriptor: int, close: Callable[[], None] | None = None) -> None:
         self._descriptor = descriptor
+        self._close: Callable[[], None] = close if close is not None else lambda: system.close(descriptor)
         self._lock = threading.Lock()
         self._users = 0
         self._retired = False
@@ -100,7 +116,7 @@ class SharedDescriptor:
                 self._users -= 1
                 last = self._retired and not self._users
             if last:
-                self._system.close(self._descriptor)
+                self._close()
 
     def retire(self) -> None:
         """Let nobody else use it, and close it once all have done with it; a second time does nothing."""
@@ -108,4 +124,4 @@ class SharedDescriptor:
             already, self._retired = self._retired, True
             now = not already and not self._users
         if now:
-            self._system.close(self._descriptor)
+            self._close()

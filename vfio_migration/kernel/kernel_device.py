@@ -42,7 +42,7 @@ class KernelDevice:
     loads_slowly = True  # mlx5 and virtio load while they are written to, so a source sends each piece at once
 
     def __init__(self, path: str, *, way: Way | None = None, system: System | None = None) -> None:
-        self._system = system if system is not None else LinuxSystem()
+        self._system = system if system is not None else _linux
         self._located = locate(path, self._system)
         self.name = self._located.name
         self._lock = threading.Lock()
@@ -51,13 +51,14 @@ class KernelDevice:
         self._bound = False
         self._closed = False
         self._opened = open_device(self._located, self._system, way)
+        self._device = SharedDescriptor(self._system, self._opened.descriptor, self._opened.close)
         try:
             self._flags = self._read_flags()
             self._tells_size = self._has(uapi.Feature.MIG_DATA_SIZE, uapi.How.GET)
             self._has(uapi.Feature.MIG_PRECOPY_INFO_V2, uapi.How.SET, really=True)
             self.reset()
         except BaseException:
-            self._opened.close()
+            self._device.retire()
             raise
 
     @property
@@ -88,6 +89,8 @@ class KernelDevice:
     def unbind(self) -> None:
         """Be taken away from the machine, with nothing of its guest left."""
         self._bound = False
+        if self._closed:
+            return  # which has reset it
         try:
             self.reset()
         except KernelDeviceError as error:
@@ -156,17 +159,22 @@ class KernelDevice:
             ended, self._session = self._session, None
         if ended is not None:
             ended.retire()
-        with asking(self.name, "its reset"):
-            self._system.ioctl(self._opened.descriptor, uapi.Request.DEVICE_RESET)
+        with asking(self.name, "its reset"), self._device.use() as descriptor:
+            self._system.ioctl(descriptor, uapi.Request.DEVICE_RESET)
 
     def close(self) -> None:
-        """Reset the device, and give it back to the system; a second time does nothing."""
-        if self._closed:
+        """
+        Reset the device, and give it back to the system; a second time does nothing.
+
+        Whatever is asked of it from then on is refused (ENODEV). A request that is under way comes to its end first.
+        """
+        with self._lock:
+            already, self._closed = self._closed, True
+        if already:
             return
-        self._closed = True
         with suppress(KernelDeviceError):  # gone, maybe
             self.reset()
-        self._opened.close()
+        self._device.retire()
 
     def __enter__(self) -> Self:
         return self
@@ -188,14 +196,15 @@ class KernelDevice:
         """Whether the kernel has a feature; `really`: switch it on, which takes no data."""
         argument = uapi.feature_argument(feature, how if really else how | uapi.How.PROBE)
         try:
-            self._system.ioctl(self._opened.descriptor, uapi.Request.DEVICE_FEATURE, argument)
+            with self._device.use() as descriptor:
+                self._system.ioctl(descriptor, uapi.Request.DEVICE_FEATURE, argument)
         except OSError:
             return False
         return True
 
     def _feature(self, argument: bytearray, asked: str) -> None:
-        with asking(self.name, asked):
-            self._system.ioctl(self._opened.descriptor, uapi.Request.DEVICE_FEATURE, argument)
+        with asking(self.name, asked), self._device.use() as descriptor:
+            self._system.ioctl(descriptor, uapi.Request.DEVICE_FEATURE, argument)
 
     def _transfer(self) -> SharedDescriptor:
         with self._lock:
@@ -222,4 +231,5 @@ class KernelDevice:
 
 
 _ALL_FLAGS = MigrationFlags.STOP_COPY | MigrationFlags.P2P | MigrationFlags.PRE_COPY
+_linux = LinuxSystem()  # one for all, as devices of a group share what is open of that
 _log = get_logger("vfio_migration.kernel")

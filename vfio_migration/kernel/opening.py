@@ -34,22 +34,24 @@ def open_device(device: Located, system: System, way: Way | None = None) -> Open
 
     """
     chosen: Way = way if way is not None else ("node" if device.node is not None else "group")
+    if chosen == "node":
+        return _open_node(device, system)
     with asking(device.name, "opening"):
-        if chosen == "node":
-            return _open_node(device, system)
         return _open_in_group(device, system)
 
 
 def _open_node(device: Located, system: System) -> Opened:
     """Bind it to an iommufd, which is enough to migrate: no address space has to be attached (uAPI, `BIND_IOMMUFD`)."""
-    if device.node is None:
-        raise OSError(errno.ENOENT, "it has no node of its own")
     with ExitStack() as undo:
-        iommufd = system.open("/dev/iommu")
-        undo.callback(system.close, iommufd)
-        descriptor = system.open(device.node)
-        undo.callback(system.close, descriptor)
-        system.ioctl(descriptor, uapi.Request.DEVICE_BIND_IOMMUFD, uapi.bind_argument(iommufd))
+        with asking(device.name, "its own node"):
+            if device.node is None:
+                raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+            iommufd = system.open("/dev/iommu")
+            undo.callback(system.close, iommufd)
+        with asking(device.name, "opening"):
+            descriptor = system.open(device.node)
+            undo.callback(system.close, descriptor)
+            system.ioctl(descriptor, uapi.Request.DEVICE_BIND_IOMMUFD, uapi.bind_argument(iommufd))
         return Opened(descriptor, "node", undo.pop_all().close)
 
 
@@ -58,7 +60,7 @@ def _open_in_group(device: Located, system: System) -> Opened:
         raise OSError(errno.ENOENT, "it has no group")
     group = _groups.enter(device.group, device.name, system)
     with ExitStack() as undo:
-        undo.callback(_groups.leave, device.group, system)
+        undo.callback(_groups.leave, device.group, device.name, system)
         descriptor = system.ioctl(group, uapi.Request.GROUP_GET_DEVICE_FD, uapi.name_argument(device.name))
         undo.callback(system.close, descriptor)
         return Opened(descriptor, "group", undo.pop_all().close)
@@ -69,29 +71,32 @@ class _Groups:
     """
     The groups that this process has open: the kernel opens each once, and several devices may be in one.
 
-    `_lock` guards what is open, also while it is being opened.
+    Each device once, too, of which the kernel takes no care here: whoever opened it again would reset it under the
+    first. `_lock` guards what is open, also while it is being opened.
     """
 
     _open: dict[tuple[int, str], "_Group"] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def enter(self, number: str, device: str, system: System) -> int:
-        """Give the descriptor of a group, for as long as there are users of it."""
+        """Give the descriptor of a group, for as long as there are users of it; EBUSY if the device is one of them."""
         with self._lock:
             group = self._open.get((id(system), number))
             if group is None:
                 with asking(device, "its group"):
                     group = _opened_group(number, system)
                 self._open[id(system), number] = group
-            group.users += 1
+            if device in group.devices:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            group.devices.add(device)
             return group.descriptor
 
-    def leave(self, number: str, system: System) -> None:
+    def leave(self, number: str, device: str, system: System) -> None:
         """Use it no more."""
         with self._lock:
             group = self._open[id(system), number]
-            group.users -= 1
-            if not group.users:
+            group.devices.remove(device)
+            if not group.devices:
                 del self._open[id(system), number]
                 group.close()
 
@@ -100,7 +105,7 @@ class _Groups:
 class _Group:
     descriptor: int
     close: Callable[[], None]
-    users: int = 0
+    devices: set[str] = field(default_factory=set)
 
 
 def _opened_group(number: str, system: System) -> _Group:

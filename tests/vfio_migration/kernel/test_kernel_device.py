@@ -3,6 +3,7 @@
 import errno
 import struct
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,16 +116,63 @@ def test_several_devices_of_one_group_are_opened_together() -> None:
     assert not kernel.open_descriptors
 
 
+def test_a_device_is_opened_once_whatever_its_group_has_open() -> None:
+    kernel = kernel_with(2, one_group=True)
+    with opened(kernel) as device, opened(kernel, 1):
+        device.set_arc(S.RUNNING_P2P)
+        with pytest.raises(KernelDeviceError, match="in use elsewhere") as caught:
+            opened(kernel)
+        assert caught.value.errno == errno.EBUSY
+        assert device.state is S.RUNNING_P2P
+    assert not kernel.open_descriptors
+    opened(kernel).close()
+
+
+def test_devices_share_the_system_unless_they_are_told_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = kernel_with(2, one_group=True)
+
+    def asked_of_the_kernel(name: str) -> Callable[..., object]:
+        return lambda _, *arguments: getattr(kernel, name)(*arguments)
+
+    for name in ("open", "close", "ioctl", "exists", "names", "target"):
+        monkeypatch.setattr(LinuxSystem, name, asked_of_the_kernel(name))
+    with KernelDevice("0000:01:00.0"), KernelDevice("0000:01:00.1"):  # which the kernel refuses to a second opener
+        pass
+    assert not kernel.open_descriptors
+
+
+def test_a_way_that_a_device_does_not_have_is_said_so() -> None:
+    with pytest.raises(KernelDeviceError, match="there is no node of its own") as caught:
+        opened(kernel_with(), way="node")
+    assert caught.value.errno == errno.ENOENT
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EFAULT])
+def test_data_that_the_device_does_not_take_are_said_so(code: int) -> None:
+    kernel = kernel_with()
+    with opened(kernel) as device:
+        for step in (S.RUNNING_P2P, S.STOP, S.RESUMING):
+            device.set_arc(step)
+
+        def refuse(descriptor: int, data: memoryview) -> int:
+            raise OSError(code, "no")
+
+        kernel.write = refuse  # type: ignore[method-assign]
+        with pytest.raises(KernelDeviceError, match="does not take these data"):
+            device.write(b"x")
+
+
 @pytest.mark.parametrize(
     ("options", "refusals", "words"),
     [
-        ({}, {"/dev/vfio/7": errno.EBUSY}, "opening: in use elsewhere|its group is in use elsewhere"),
-        ({}, {"/dev/vfio/7": errno.EACCES}, "no rights on its node|Permission denied"),
+        ({}, {"/dev/vfio/7": errno.EBUSY}, "its group is in use elsewhere: a virtual machine"),
+        ({}, {"/dev/vfio/7": errno.EACCES}, "no rights on its node: change the rights"),
         ({"viable": False}, {}, "its group is not viable: all devices of the group"),
         ({}, {Feature.MIGRATION: errno.ENOTTY}, "this driver cannot migrate the device: take the vendor's"),
         ({}, {Request.GROUP_GET_DEVICE_FD: errno.ENODEV}, "the driver has no such device any more"),
         ({"cdev": True}, {Request.DEVICE_BIND_IOMMUFD: errno.EBUSY}, "in use elsewhere"),
-        ({"cdev": True}, {"/dev/iommu": errno.ENOENT}, "not bound to a VFIO driver"),
+        ({"cdev": True}, {"/dev/iommu": errno.ENOENT}, "its own node: .* no /dev/iommu: .*open it by its group"),
+        ({"cdev": True}, {"/dev/iommu": errno.EACCES}, "its own node: no rights on its node"),
         ({}, {Request.DEVICE_RESET: errno.EINVAL}, "its reset: it cannot be reset"),
     ],
 )
@@ -165,6 +213,44 @@ def test_a_device_is_reset_when_it_is_opened_given_back_and_closed() -> None:
     device.close()
     device.close()
     assert kernel.devices[0].resets == 3
+
+
+def test_nothing_is_asked_of_a_device_that_was_closed() -> None:
+    kernel = kernel_with(2)
+    device, other = opened(kernel), opened(kernel, 1)
+    device.bind(RealClock())
+    old = device._opened.descriptor
+    device.close()
+    kernel.open_descriptors[old] = kernel.devices[1]  # the system gives numbers anew, here to another device
+    other.set_arc(S.RUNNING_P2P)
+    device.unbind()
+    asks: list[Callable[[], object]] = [
+        device.reset,
+        device.stop_size,
+        lambda: device.state,
+        lambda: device.set_arc(S.RUNNING_P2P),
+    ]
+    for ask in asks:
+        with pytest.raises(KernelDeviceError, match="closed") as caught:
+            ask()
+        assert caught.value.errno == errno.ENODEV
+    device.close()
+    assert other.state is S.RUNNING_P2P
+    assert kernel.devices[0].resets == 2
+
+
+def test_a_device_that_is_closed_in_an_arc_is_given_back_after_it() -> None:
+    kernel = kernel_with()
+    device = opened(kernel)
+
+    def close(step: DeviceState) -> None:
+        device.close()
+        assert kernel.open_descriptors
+
+    kernel.devices[0].before_arc = close
+    with pytest.raises(KernelDeviceError, match="reset meanwhile"):
+        device.set_arc(S.RUNNING_P2P)
+    assert not kernel.open_descriptors
 
 
 def test_it_takes_real_time_and_one_machine() -> None:
@@ -223,7 +309,7 @@ def test_an_arc_that_a_reset_overtakes_has_failed() -> None:
     with opened(kernel) as device:
         descriptors = len(kernel.open_descriptors)
         kernel.devices[0].before_arc = lambda _: device.reset()
-        with pytest.raises(KernelDeviceError) as caught:
+        with pytest.raises(KernelDeviceError, match="reset meanwhile") as caught:
             device.set_arc(S.PRE_COPY)
         assert caught.value.errno == errno.ENODEV
         assert len(kernel.open_descriptors) == descriptors
