@@ -46,6 +46,7 @@ FLOORS = [
     "testing",
     "emulator",
     "drawing",
+    "fleet",
     "measuring",
     "importing",
     "forecast",

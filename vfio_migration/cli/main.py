@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from vfio_migration.cli.explore_command import explore_command
+from vfio_migration.cli.forecast_command import forecast_command
 from vfio_migration.cli.import_command import import_command
 from vfio_migration.cli.measure_command import measure_command
 from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
@@ -196,6 +197,7 @@ def predict(
 
 
 app.command("import")(import_command)
+app.command("forecast")(forecast_command)
 app.command("explore")(explore_command)
 app.command("measure")(measure_command)
 app.command("send")(send_command)

@@ -1,6 +1,6 @@
 """Machines described in TOML: read, changed, built and run."""
 
-from vfio_migration.scenarios.distributions import Distribution, LogNormal, Samples, Uniform
+from vfio_migration.scenarios.distributions import MOST_S, Distribution, LogNormal, Samples, Uniform
 from vfio_migration.scenarios.entries import FaultEntry
 from vfio_migration.scenarios.file import (
     bundled_scenarios,
@@ -29,6 +29,7 @@ from vfio_migration.scenarios.without_link import without_link
 
 __all__ = [
     "MODES",
+    "MOST_S",
     "PARTS",
     "ROOT_BUS",
     "DeviceSpec",

@@ -1,0 +1,27 @@
+"""Forecasts for fleets: latencies that vary, many scenarios, several machines. Needs numpy: the extra `fleet`."""
+
+from vfio_migration.fleet.closed_form import BOUNDS, IDEAL, MECHANISM, SERIAL
+from vfio_migration.fleet.engines import EngineError, engine
+from vfio_migration.fleet.figures import Figures, Histogram, middle_of
+from vfio_migration.fleet.forecast import Forecast, forecast
+from vfio_migration.fleet.helps import Help
+from vfio_migration.fleet.one_scenario import Asked, ScenarioForecast, forecast_one, samples_of
+
+__all__ = [
+    "BOUNDS",
+    "IDEAL",
+    "MECHANISM",
+    "SERIAL",
+    "Asked",
+    "EngineError",
+    "Figures",
+    "Forecast",
+    "Help",
+    "Histogram",
+    "ScenarioForecast",
+    "engine",
+    "forecast",
+    "forecast_one",
+    "middle_of",
+    "samples_of",
+]

@@ -1,0 +1,164 @@
+"""
+A scenario's switchover for many draws at once: the plan's formulas over arrays.
+
+What does not vary is taken from the plan as it is; passes are added up anew from the steps that hold a latency that
+varies. Where a transfer is simulated (with a link, or loading), that is one simulation for all draws, as long as
+nothing that varies comes before it or is in it; else each draw is a plan of its own.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vfio_migration.device import DeviceState
+from vfio_migration.fleet.draws import Array, Key
+from vfio_migration.plan import DepthPlan, MigrationPlan, PassPlan, Step, TransferPlan
+from vfio_migration.scenarios import Scenario
+
+SERIAL, MECHANISM, IDEAL = "serial", "mechanism", "ideal"
+BOUNDS = (SERIAL, MECHANISM, IDEAL)
+_Times = Array | float
+_IN_SETUP = (DeviceState.PRE_COPY, DeviceState.RESUMING)
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """A scenario whose draws are a formula."""
+
+    scenario: Scenario
+    plan: MigrationPlan
+
+    @property
+    def wanted(self) -> set[Key]:
+        """Which latencies the switchover goes by."""
+        passes = [
+            step for each in self.plan.passes for depth in each.depths for step in (*depth.threads, *depth.handlers)
+        ]
+        return {(step.name, *arc) for step in (*passes, *self.plan.switchover.transfers) for arc in step.arcs}
+
+    def switchovers(self, count: int, drawn: Mapping[Key, Array]) -> dict[str, Array]:
+        """Give the switchovers of so many draws, in seconds, by bound."""
+        means = {(spec.id, *arc): spec.latency[arc] for spec in self.scenario.devices for arc in spec.varying}
+        known: dict[int, _Times] = {}  # all three bounds ask for each step
+
+        def seconds(step: Step) -> _Times:
+            """Give what a step takes: as planned, with what was drawn in the place of means."""
+            found = known.get(id(step))
+            if found is None:
+                keys = [(step.name, *arc) for arc in step.arcs if (step.name, *arc) in drawn]
+                plain = step.seconds - sum(means[key] for key in keys)
+                found = known[id(step)] = sum((drawn[key] for key in keys), plain)
+            return found
+
+        return {bound: _filled(self._total(bound, seconds), count) for bound in BOUNDS}
+
+    def _total(self, bound: str, seconds: Callable[[Step], _Times]) -> _Times:
+        switchover, phases = self.plan.switchover, self.plan.switchover.phases
+        sides = {"source": _Sum(phases.source_stop_s), "destination": _Sum(phases.destination_start_s)}
+        for each in self.plan.passes:
+            sides[each.side].add(_pass(each, bound, seconds))
+        stop, start = sides["source"].total, sides["destination"].total
+        if self.plan.transfer is None:
+            transfer = _Sum(phases.transfer_s)
+            for step in switchover.transfers:
+                transfer.add(seconds(step))
+            return stop + transfer.total + self.plan.config_load_s + start
+        return stop + self.plan.transfer_s + self._after(stop) + start
+
+    def _after(self, stop: _Times) -> _Times:
+        """Give what the destination still has to load after such stops."""
+        transfer = self.plan.transfer
+        if isinstance(transfer, TransferPlan):
+            whole, lag = transfer.whole, self.plan.lag_ns(0.0) - np.rint(np.asarray(stop) * 1e9)
+            settled = max(transfer.latency, whole.following - whole.sending)
+            behind = np.maximum(settled, lag + whole.loading - whole.sending)
+            return np.asarray(behind / 1e9 + self.plan.config_load_s)
+        stops, places = np.unique(np.asarray(stop), return_inverse=True)
+        after = np.array([self.plan.after_s(float(each)) for each in stops.ravel()])
+        return after[places].reshape(np.shape(stop))
+
+
+def closed_form(scenario: Scenario, plan: MigrationPlan) -> ClosedForm | None:
+    """Give the formula of a scenario, which this is the plan of; None if each draw has to be planned anew."""
+    if plan.transfer is not None and any(_comes_before(plan, key) for key in _varying(scenario)):
+        return None
+    return ClosedForm(scenario, plan)
+
+
+def _varying(scenario: Scenario) -> Sequence[Key]:
+    return [(spec.id, *arc) for spec in scenario.devices for arc in spec.varying]
+
+
+def _comes_before(plan: MigrationPlan, key: Key) -> bool:
+    """Whether an arc is taken before the stop or in the transfer: all that are in none of the passes, but may be."""
+    name, *arc = key
+    in_passes = {
+        (step.name, each)
+        for one in plan.passes
+        for depth in one.depths
+        for step in (*depth.threads, *depth.handlers)
+        for each in step.arcs
+    }
+    if (name, tuple(arc)) not in in_passes:
+        return arc[1] is not DeviceState.ERROR
+    return arc[0] is DeviceState.RUNNING or arc[1] in _IN_SETUP
+
+
+class _Sum:
+    """Adds up; numbers as long as nothing varies."""
+
+    def __init__(self, total: _Times) -> None:
+        self.total = total
+
+    def add(self, seconds: _Times) -> None:
+        self.total = self.total + seconds
+
+
+def _pass(each: PassPlan, bound: str, seconds: Callable[[Step], _Times]) -> _Times:
+    total = _Sum(0.0)
+    if bound == IDEAL:
+        handlers = _Sum(0.0)
+        for depth in each.depths:
+            handlers.add(_added(seconds, depth.handlers))
+        return _longest([handlers.total, *(seconds(step) for depth in each.depths for step in depth.threads)])
+    for depth in each.depths:
+        if bound == SERIAL:
+            total.add(_added(seconds, (*depth.threads, *depth.handlers)))
+        else:
+            total.add(_walked(depth, seconds))
+    return total.total
+
+
+def _walked(depth: DepthPlan, seconds: Callable[[Step], _Times]) -> _Times:
+    """Give how long the walk is at a depth: as `DepthPlan.mechanism_s`."""
+    now: _Times = 0.0
+    ends: list[_Times] = []
+    for step in depth.threads:
+        if step.arcs:
+            now = now + depth.launch_s
+            ends.append(now + seconds(step))
+    now = now + _added(seconds, depth.handlers)
+    if not depth.join_s:
+        return _longest([now, *ends])
+    for end in ends:
+        now = _longest([now, end]) + depth.join_s
+    return now
+
+
+def _added(seconds: Callable[[Step], _Times], steps: Sequence[Step]) -> _Times:
+    total = _Sum(0.0)
+    for step in steps:
+        total.add(seconds(step))
+    return total.total
+
+
+def _longest(values: Sequence[_Times]) -> _Times:
+    found = values[0]
+    for each in values[1:]:
+        found = np.maximum(found, each)
+    return found
+
+
+def _filled(values: _Times, count: int) -> Array:
+    return np.array(np.broadcast_to(np.asarray(values, dtype=np.float64), (count,)))
