@@ -3,7 +3,7 @@
 from vfio_migration.fleet.closed_form import BOUNDS, IDEAL, MECHANISM, SERIAL
 from vfio_migration.fleet.engines import EngineError, engine
 from vfio_migration.fleet.figures import Figures, Histogram, middle_of
-from vfio_migration.fleet.forecast import Forecast, forecast
+from vfio_migration.fleet.fleet_forecast import Forecast, forecast
 from vfio_migration.fleet.helps import Help
 from vfio_migration.fleet.one_scenario import Asked, ScenarioForecast, forecast_one, samples_of
 

@@ -83,15 +83,18 @@ def in_order_of(
         if not left:
             break
         executor = make()
+        futures: dict[Future[_Found], int] = {}
         try:
-            futures: dict[Future[_Found], int] = {executor.submit(work, pieces[place]): place for place in left}
+            futures.update((executor.submit(work, pieces[place]), place) for place in left)
             for future in as_completed(futures):
                 done[futures[future]] = future.result()
                 on_done(futures[future])
         except BrokenExecutor:
             continue  # a worker died, and with it the pool: what is left is worked out by another one
         finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+            for future in futures:  # not by `shutdown`: Dask's takes no `cancel_futures`
+                future.cancel()
+            executor.shutdown(wait=False)
     if len(done) < len(pieces):
         raise EngineError(f"workers died {_TRIES} times over the same work: is there enough memory?")
     return [done[place] for place in range(len(pieces))]

@@ -1,12 +1,13 @@
 """What would help most: a change of the scenario, and the p99 that it would give."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vfio_migration.device import DeviceState
-from vfio_migration.fleet.closed_form import MECHANISM, closed_form
+from vfio_migration.fleet.closed_form import MECHANISM, ClosedForm, closed_form
+from vfio_migration.fleet.draws import Key
 from vfio_migration.fleet.one_scenario import Asked, samples_of
 from vfio_migration.scenarios import DeviceSpec, Distribution, LogNormal, Samples, Scenario, Uniform, override
 from vfio_migration.wording import arc_name, in_order, listed
@@ -36,7 +37,7 @@ def helps(scenario: Scenario, asked: Asked, most: int = 5) -> tuple[Help, ...]:
     fewer = replace(asked, samples=min(asked.samples, enough))
     now = _p99(scenario, fewer)
     found = []
-    for change, changed in _changes(scenario):
+    for change, changed in _changes(scenario, ClosedForm(scenario, plan).wanted):
         then = _p99(changed, fewer)
         if now - then > _ROUNDING_S:
             found.append(Help(change, then, now - then))
@@ -48,7 +49,7 @@ def _p99(scenario: Scenario, asked: Asked) -> float:
     return float(np.quantile(samples[MECHANISM], 0.99))
 
 
-def _changes(scenario: Scenario) -> Iterator[tuple[str, Scenario]]:
+def _changes(scenario: Scenario, wanted: Collection[Key]) -> Iterator[tuple[str, Scenario]]:
     """Give changes that somebody could make, each in words and done."""
     serial = [spec.id for spec in scenario.devices if not spec.entry.parallel]
     if serial:
@@ -58,7 +59,8 @@ def _changes(scenario: Scenario) -> Iterator[tuple[str, Scenario]]:
         yield f"multifd with {_CHANNELS} channels", override(scenario, [f"parameters.multifd_channels={_CHANNELS}"])
     for group in _kinds(scenario):
         names = listed(in_order([spec.id for spec in group]))
-        arcs = {arc for arc in group[0].latency if group[0].latency[arc] > 0}
+        first = group[0]
+        arcs = [arc for arc, seconds in first.latency.items() if seconds > 0 and (first.id, *arc) in wanted]
         for arc in sorted(arcs):
             yield f"{arc_name(*arc)} of {names} in half the time", _with(scenario, group, arc)
         for key in ("rate", "write_rate"):

@@ -131,5 +131,5 @@ class _Kept(Executor):
         self._executor = executor
         self.submit = executor.submit  # type: ignore[method-assign]
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(self, wait: bool = True, **_: object) -> None:
         """Leave it as it is."""
