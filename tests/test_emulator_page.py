@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL
+from typing import Any
 
 import pytest
 from suite import ROOT
@@ -55,8 +56,9 @@ def test_the_page_does_in_a_shell_what_it_says(folder: Path) -> None:
 
 
 def test_a_command_that_needs_hardware_is_said_to_be_not_supported(qmp_pair: QmpPair) -> None:
+    arguments: dict[str, Any] = {"job-id": "a", "tag": "b", "vmstate": "c", "devices": []}
     with pytest.raises(QmpClientError) as caught:
-        qmp_pair.source.qmp.execute("snapshot-save", **{"job-id": "a", "tag": "b", "vmstate": "c", "devices": []})
+        qmp_pair.source.qmp.execute("snapshot-save", **arguments)
     assert caught.value.desc in " ".join(PAGE.split()).replace("...", "snapshot-save")
 
 

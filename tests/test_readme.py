@@ -39,6 +39,9 @@ SCRIPTS = {  # what is no test file: those are run by test_guide.py
 }
 
 
+_VARYING = next(place for place, text in enumerate(blocks(DOCUMENTS["scenarios.md"], "toml")) if "p99" in text)
+
+
 def invoke(command: str) -> str:
     result = CliRunner().invoke(app, shlex.split(command)[1:])
     assert result.exit_code == 0, result.output
@@ -63,6 +66,10 @@ def real_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "traced-dst.log").rename("destination.log")
     shutil.copy(HOST_QTREE, tmp_path / "qtree.txt")
     (tmp_path / "guest.toml").write_text(blocks(DOCUMENTS["blackout.md"], "toml")[0], encoding="utf-8")
+    (tmp_path / "fleet").mkdir()  # of which docs/forecast.md makes forecasts
+    for number, p99 in enumerate((0.1, 0.2, 0.4)):
+        varying = blocks(DOCUMENTS["scenarios.md"], "toml")[_VARYING].replace('"0.2 s"', f"{p99}")
+        (tmp_path / "fleet" / f"host{number}.toml").write_text(varying, encoding="utf-8")
     return tmp_path
 
 

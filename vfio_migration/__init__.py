@@ -51,7 +51,7 @@ from vfio_migration.live import (
     RamInfo,
     migrate,
 )
-from vfio_migration.registered import VFIOMigration
+from vfio_migration.registered import VFIOMigration, strategy_of, use_strategy
 
 __all__ = [
     "ALL_FLAGS",
@@ -94,5 +94,7 @@ __all__ = [
     "WrongStatusError",
     "migrate",
     "next_state",
+    "strategy_of",
     "transition_path",
+    "use_strategy",
 ]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
+from weakref import WeakKeyDictionary
 
 from vfio_migration.changes import (
     DEFAULT_THREADS,
@@ -24,6 +25,7 @@ from vfio_migration.changes import (
 )
 from vfio_migration.device import CHUNK, Counted, DeviceState, StateBytes, VFIODevice
 from vfio_migration.errors import DeviceBusyError, DeviceLostError, StreamError, VFIOMigrationError, named
+from vfio_migration.strategies import DEFAULT_STRATEGY, PassWalk, Strategy, strategy_named
 from vmstate import (
     Bracket,
     ChannelClosedError,
@@ -94,6 +96,7 @@ class VFIOMigration:
         with machine.big_lock, ExitStack() as undo:
             vfio_device.backend.bind(machine.clock)
             undo.callback(vfio_device.backend.unbind)
+            self._walk = _walk_of(machine)
             machine.register(self)
             undo.callback(machine.unregister, self)
             if vfio_device.backend.state is not DeviceState.RUNNING:
@@ -103,11 +106,11 @@ class VFIOMigration:
             self._launcher = make_launcher(way, machine.clock, vfio_device.id)
             undo.callback(self._launcher.close)
             self._thread = DeviceThread(vfio_device.id, self._launcher, machine.big_lock, watchdog)
-            changes = StateChangeThread(
-                vfio_device.id, change, self._thread, machine.clock, launch_s=launch_s, join_s=join_s
+            self._changes = StateChangeThread(
+                self.id, change, self._thread, self._walk, launch_s=launch_s, join_s=join_s
             )
             self._multifd = MultifdThreads(machine, self.id, self._setter, self._thread, self._failing)
-            self._registered = self._register_handlers(change, changes)
+            self._registered = self._register_handlers(change)
             undo.pop_all()
 
     @property
@@ -155,6 +158,7 @@ class VFIOMigration:
             except RegistrationError as error:
                 raise DeviceBusyError(str(error)) from error
             self._registered.remove()
+            self._changes.leave()
             self._launcher.close()
             self.vfio_device.backend.unbind()
             self._closed = True
@@ -170,12 +174,14 @@ class VFIOMigration:
     def __repr__(self) -> str:
         return f"<VFIOMigration {self.id!r} of machine {self.machine.name!r}: {self.device_state.name}>"
 
-    def _register_handlers(self, change: StateChange, changes: StateChangeThread) -> Bracket | HandlerEntry:
-        device = self.vfio_device
+    def _register_handlers(self, change: StateChange) -> Bracket | HandlerEntry:
+        device, changes, handlers = self.vfio_device, self._changes, self.machine.handlers
         if device.migration_parallel_states:
-            return Bracket(self.machine.handlers, device.device, changes, prepare=device.p2p)
+            bracket = Bracket(handlers, device.device, changes, prepare=device.p2p, on_sit_out=changes.sit_out)
+            changes.take_part(bracket, device.device.depth, prepares=device.p2p)
+            return bracket
         return add_device_handler(
-            self.machine.handlers,
+            handlers,
             device.device,
             lambda running, state: change.change(PassKind.MAIN, running, state),
             prepare_cb=(
@@ -504,6 +510,42 @@ class VFIOMigration:
 def devices_of(machine: Machine) -> list[VFIOMigration]:
     """Give the VFIO devices that are registered with a machine, in their order."""
     return [each for each in machine.migratables if isinstance(each, VFIOMigration)]
+
+
+def use_strategy(machine: Machine, strategy: str | Strategy) -> None:
+    """
+    Have the passes of a machine treat its VFIO devices so from now on: those that are there, and those to come.
+
+    `strategy` is a name, `serial`, `depths` (what a machine has that was never told), `overlapping` or `pool:N`; or a
+    strategy of your own. Devices with `migration_parallel_states` off stay serial under each.
+
+    Raises:
+        ValueError: there is no strategy of this name.
+        NestedNotificationError: called from a handler of this machine; nothing was changed.
+        BigLockError: called from a state-change thread of this machine; nothing was changed.
+
+    """
+    chosen = strategy_named(strategy) if isinstance(strategy, str) else strategy
+    with machine.handlers.changing("choose another strategy for"):
+        _STRATEGIES[machine] = chosen
+        for device in devices_of(machine)[:1]:
+            device._walk.strategy = chosen  # noqa: SLF001 - of this module
+
+
+def strategy_of(machine: Machine) -> Strategy:
+    """Give the strategy by which passes treat a machine's VFIO devices."""
+    return _STRATEGIES.get(machine, DEFAULT_STRATEGY)
+
+
+def _walk_of(machine: Machine) -> PassWalk:
+    """Give what the devices of a machine share: that of those that are there, or a new one."""
+    for device in devices_of(machine):
+        return device._walk  # noqa: SLF001 - of this module
+    return PassWalk(strategy_of(machine), machine.handlers)
+
+
+# Not the walks themselves: their handlers hold the machine, and it would never be forgotten.
+_STRATEGIES: WeakKeyDictionary[Machine, Strategy] = WeakKeyDictionary()
 
 
 _log = get_logger("vfio_migration.registered")

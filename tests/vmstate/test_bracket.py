@@ -218,6 +218,34 @@ def test_h7_a_bracket_that_was_added_in_time_for_both_places_takes_part_in_that_
     assert scene.notify() == ["before", "before", "open main", "close main"]
 
 
+def telling(scene: Scene) -> Bracket:
+    """A bracket that tells when it sits a pass out."""
+    return Bracket(
+        scene.handlers, scene.device, scene.owner, on_sit_out=lambda kind: scene.log.append(f"sits out {kind}")
+    )
+
+
+@pytest.mark.parametrize("victim", [0, 1], ids=["first", "second"])
+def test_a_bracket_that_has_lost_a_place_says_that_it_sits_out_where_the_other_is_met(
+    scene: Scene, victim: int
+) -> None:
+    bracket = telling(scene)
+    assert bracket.whole
+    scene.before(scene.places()[victim].remove)
+    scene.ordinary("ordinary")
+    at_first, at_second = ["sits out main", "ordinary"], ["ordinary", "sits out main"]
+    assert scene.notify() == [*PREPARED, "before", *(at_first if victim else at_second)]
+    assert not bracket.whole
+
+
+def test_a_bracket_of_which_the_second_place_came_alone_says_that_it_sits_out_once(scene: Scene) -> None:
+    adding = once(lambda: telling(scene))
+    for _ in range(2):
+        scene.ordinary("ordinary", adding)
+    assert scene.notify() == ["ordinary", "ordinary", "sits out main"]
+    assert scene.notify() == [*PREPARED, "open main", "ordinary", "ordinary", "close main"]
+
+
 def test_a_bracket_that_is_taken_away_before_it_is_met_is_not_met(scene: Scene) -> None:
     bracket = scene.bracket()
     scene.before(bracket.remove)

@@ -37,6 +37,10 @@ def forecast_command(
         list[str] | None,
         typer.Option("--set", metavar="PATTERN.KEY=VALUE", help="Another value for a key; repeatable, as for `run`."),
     ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="serial, depths, overlapping or pool:N; else as each scenario says."),
+    ] = None,
     engine_name: Annotated[
         str | None,
         typer.Option(
@@ -50,19 +54,23 @@ def forecast_command(
     csv_file: Annotated[
         str | None, typer.Option("--csv", metavar="FILE", help="Write a row for each scenario and bound there.")
     ] = None,
+    html_file: Annotated[
+        str | None, typer.Option("--html", metavar="FILE", help="Write a page there for a browser; '-': stdout.")
+    ] = None,
 ) -> None:
     """
     Say what switchovers will take where latencies vary: percentiles, the chance to exceed a limit, what would help.
 
     Exit status: 0; 2 if a scenario or an engine cannot be used or a file cannot be written; 130 after Ctrl-C.
     """
-    console = console_beside((json_file, csv_file))
+    console = console_beside((json_file, csv_file, html_file))
     files = _files(scenarios)
-    check_outputs((json_file, csv_file), inputs=[str(path) for path in files.values()])
+    check_outputs((json_file, csv_file, html_file), inputs=[str(path) for path in files.values()])
     try:
-        from vfio_migration.drawing.forecast_terminal import print_forecast  # noqa: PLC0415 - needs an extra
+        from vfio_migration.fleet_drawing import forecast_page, print_forecast  # noqa: PLC0415 - needs an extra
     except ImportError:
         _refuse("forecasts need numpy: pip install 'vfio-switchover[fleet]'")
+    settings = [*(settings or ()), *([f"strategy={strategy}"] if strategy is not None else ())]
     loaded = {name: _loaded(path, settings) for name, path in files.items()}
     found = _forecast(loaded, samples, seed, limit, engine_name)
     try:
@@ -71,6 +79,8 @@ def forecast_command(
         cannot_write(STANDARD_OUTPUT, error)
     if json_file is not None:
         write_text(json_file, json.dumps(found.as_json(), indent=2) + "\n")
+    if html_file is not None:
+        write_text(html_file, forecast_page(found))
     if csv_file is not None:
         write_text(csv_file, _csv(found))
 

@@ -11,12 +11,14 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from vfio_migration.cli.compare_command import compare_command
 from vfio_migration.cli.explore_command import explore_command
 from vfio_migration.cli.forecast_command import forecast_command
 from vfio_migration.cli.import_command import import_command
 from vfio_migration.cli.measure_command import measure_command
 from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
 from vfio_migration.cli.streams import in_spite_of_streams
+from vfio_migration.cli.sweep_command import sweep_command
 from vfio_migration.cli.two_ends import receive_command, send_command
 from vfio_migration.drawing import check_plot, html_page, print_prediction, print_result, write_plot
 from vfio_migration.errors import ScenarioError, VFIOMigrationError
@@ -32,6 +34,7 @@ from vfio_migration.scenarios import (
     override,
     run_scenario,
 )
+from vfio_migration.strategies import STRATEGIES
 from vmstate import VirtualClock
 
 
@@ -75,6 +78,15 @@ _Settings = Annotated[
 ]
 
 
+_Strategy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"How a pass treats devices, in parallel: {', '.join(STRATEGIES)}; else as the scenario says.",
+    ),
+]
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"vfio-switchover {version('vfio-switchover')}")
@@ -98,6 +110,7 @@ def run(
     threads: Annotated[
         Threads | None, typer.Option(help="How state-change threads come about; else as the scenario says.")
     ] = None,
+    strategy: _Strategy = None,
     settings: _Settings = None,
     seed: Annotated[int, typer.Option(help="For latencies that vary: each of the runs draws its own from it.")] = 0,
     show_all: Annotated[
@@ -129,7 +142,7 @@ def run(
     # With figures on standard output, what is for people goes where the progress bar goes.
     console = console_beside((json_file, trace_file, html_file))
     modes = MODES if mode is Mode.BOTH else (str(mode),)
-    loaded = _loaded(scenario, settings)
+    loaded = _loaded(scenario, settings, strategy)
     logs = {} if qemu_log is None else log_files(qemu_log, modes)
     _check_plot(plot_file)
     check_outputs((json_file, trace_file, plot_file, html_file, *logs.values()), inputs=(scenario,))
@@ -173,6 +186,7 @@ def run(
 @app.command()
 def predict(
     scenario: Annotated[str, typer.Argument(help="A bundled scenario's name, or the path of a TOML file.")],
+    strategy: _Strategy = None,
     settings: _Settings = None,
     show_all: Annotated[bool, typer.Option("--all", help="Show all changes, not only the first ten.")] = False,
     json_file: Annotated[
@@ -185,8 +199,8 @@ def predict(
     Exit status: 0, or 2 if the scenario cannot be used or a file cannot be written.
     """
     console = console_beside((json_file,))
-    prediction = predict_scenario(_loaded(scenario, settings))
-    stands = predict_scenario(_loaded(scenario, None)) if settings else None
+    prediction = predict_scenario(_loaded(scenario, settings, strategy))
+    stands = predict_scenario(_loaded(scenario)) if settings or strategy else None
     check_outputs((json_file,), inputs=(scenario,))
     try:
         print_prediction(console, prediction, stands, show_all=show_all)
@@ -197,6 +211,8 @@ def predict(
 
 
 app.command("import")(import_command)
+app.command("compare")(compare_command)
+app.command("sweep")(sweep_command)
 app.command("forecast")(forecast_command)
 app.command("explore")(explore_command)
 app.command("measure")(measure_command)
@@ -213,9 +229,13 @@ def scenarios() -> None:
     Console(highlight=False).print(table)
 
 
-def _loaded(scenario: str, settings: list[str] | None) -> Scenario:
+def _loaded(scenario: str, settings: list[str] | None = None, strategy: str | None = None) -> Scenario:
     try:
-        return override(load_scenario(scenario), settings or [])
+        changed = override(load_scenario(scenario), settings or [])
+        return changed if strategy is None else changed.with_strategy(strategy)
+    except ValueError as error:
+        typer.echo(f"error: --strategy: {error}", err=True)
+        raise typer.Exit(2) from None
     except ScenarioError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

@@ -50,7 +50,7 @@ def _print_bounds(console: Console, prediction: Prediction) -> None:
     table = facts(console)
     for part in PARTS[1:]:
         table.add_row(part_label(part), ms(getattr(prediction, part)), "")
-    add_bounds(table, prediction.bounds)
+    add_bounds(table, prediction.bounds, prediction.strategy)
     console.print(table)
     console.print()
 
@@ -88,8 +88,9 @@ def _print_precopy(console: Console, precopy: Precopy, *, never: bool) -> None:
 
 
 def _print_difference(console: Console, prediction: Prediction, stands: Prediction) -> None:
+    with_what = "with --set" if prediction.strategy == stands.strategy else "with another strategy"
     table = _titled(
-        console, "with --set, against the scenario as it stands, in ms", "device", "stands", "set", "change"
+        console, f"{with_what}, against the scenario as it stands, in ms", "device", "stands", "set", "change"
     )
     for part in PARTS:
         before, after = getattr(stands, part), getattr(prediction, part)

@@ -12,6 +12,7 @@ from vfio_migration.drawing.vocabulary import NOT_REACHED, WAITS, Mark, bound_li
 from vfio_migration.plan import Bounds
 from vfio_migration.recorded import MOST, Span, SpanKind, Timeline, condensed, critical_path
 from vfio_migration.scenarios import PARTS, Result
+from vfio_migration.strategies import DEFAULT_STRATEGY
 from vfio_migration.wording import ms, percent
 
 _MIN_WIDTH = 20
@@ -127,7 +128,7 @@ def _table(console: Console, result: Result) -> Table:
 
 def _verdict(console: Console, result: Result) -> Table:
     table = facts(console)
-    add_bounds(table, result.bounds, "bound, ")
+    add_bounds(table, result.bounds, result.strategy, "bound, ")
     if result.speedup is not None:
         table.add_row("speed-up", f"{result.speedup:.2f} x", "serial over parallel")
     if result.efficiency is not None:
@@ -154,10 +155,11 @@ def facts(console: Console) -> Table:
     return table
 
 
-def add_bounds(table: Table, bounds: Bounds, before: str = "") -> None:
-    """Give each bound a row: what it is, its time, its name in figures."""
+def add_bounds(table: Table, bounds: Bounds, strategy: str, before: str = "") -> None:
+    """Give each bound a row: what it is, its time, its name in figures, and for which strategy it is."""
+    mechanism = "depths in turn" if strategy == DEFAULT_STRATEGY.name else strategy
     for line in bound_lines(bounds):
-        also = ": depths in turn" if line.key == "mechanism_s" else ""
+        also = f": {mechanism}" if line.key == "mechanism_s" else ""
         table.add_row(f"{before}{line.meaning}", ms(line.seconds), f"{line.key}{also}")
 
 

@@ -6,6 +6,7 @@ from vfio_migration.fleet.figures import Figures, Histogram, middle_of
 from vfio_migration.fleet.fleet_forecast import Forecast, forecast
 from vfio_migration.fleet.helps import Help
 from vfio_migration.fleet.one_scenario import Asked, ScenarioForecast, forecast_one, samples_of
+from vfio_migration.fleet.sweep import Point, Vary, parse_vary, sweep
 
 __all__ = [
     "BOUNDS",
@@ -18,10 +19,14 @@ __all__ = [
     "Forecast",
     "Help",
     "Histogram",
+    "Point",
     "ScenarioForecast",
+    "Vary",
     "engine",
     "forecast",
     "forecast_one",
     "middle_of",
+    "parse_vary",
     "samples_of",
+    "sweep",
 ]

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vfio_migration.device import DeviceState
+from vfio_migration.device import DeviceState, MigrationFlags, transition_path
 from vfio_migration.fleet.draws import Array, Key
-from vfio_migration.plan import DepthPlan, MigrationPlan, PassPlan, Step, TransferPlan
-from vfio_migration.scenarios import Scenario
+from vfio_migration.plan import MigrationPlan, PassPlan, SideBySidePlan, Step, TransferPlan
+from vfio_migration.scenarios import DeviceSpec, Scenario
+from vfio_migration.strategies import Arithmetic, DepthTimes
 
 SERIAL, MECHANISM, IDEAL = "serial", "mechanism", "ideal"
 BOUNDS = (SERIAL, MECHANISM, IDEAL)
 _Times = Array | float
-_IN_SETUP = (DeviceState.PRE_COPY, DeviceState.RESUMING)
+_S = DeviceState
 
 
 @dataclass(frozen=True)
@@ -74,35 +75,45 @@ class ClosedForm:
             settled = max(transfer.latency, whole.following - whole.sending)
             behind = np.maximum(settled, lag + whole.loading - whole.sending)
             return np.asarray(behind / 1e9 + self.plan.config_load_s)
-        stops, places = np.unique(np.asarray(stop), return_inverse=True)
-        after = np.array([self.plan.after_s(float(each)) for each in stops.ravel()])
-        return after[places].reshape(np.shape(stop))
+        assert isinstance(transfer, SideBySidePlan)  # noqa: S101 - there are two
+        lag = self.plan.lag_ns(0.0) - np.rint(np.atleast_1d(np.asarray(stop)) * 1e9)
+        return _loaded_ns(transfer, lag).reshape(np.shape(stop)) / 1e9
+
+
+def _loaded_ns(transfer: SideBySidePlan, lag: Array) -> Array:
+    """Give how long after the last byte the last configuration is loaded: as `SideBySidePlan`, for many lags."""
+    following, loading, config = (
+        np.array([getattr(each, name) for each in transfer.loaders], dtype=np.float64)[:, None]
+        for name in ("following", "loading", "config")
+    )
+    done = np.maximum(following, lag + loading)
+    done[-1] = np.maximum(done[-1], transfer.sending + transfer.latency)
+    order = np.argsort(done, axis=0)
+    done, config = np.take_along_axis(done, order, 0), np.take_along_axis(np.broadcast_to(config, done.shape), order, 0)
+    now = done[0]
+    for moment, seconds in zip(done, config, strict=True):
+        now = np.maximum(now, moment) + seconds
+    return np.asarray(now - transfer.sending)
 
 
 def closed_form(scenario: Scenario, plan: MigrationPlan) -> ClosedForm | None:
     """Give the formula of a scenario, which this is the plan of; None if each draw has to be planned anew."""
-    if plan.transfer is not None and any(_comes_before(plan, key) for key in _varying(scenario)):
-        return None
+    if plan.transfer is not None:
+        before = {key for spec in scenario.devices for key in _in_setup(spec)}
+        before |= {(step.name, *arc) for step in plan.switchover.transfers for arc in step.arcs}
+        if any((spec.id, *arc) in before for spec in scenario.devices for arc in spec.varying):
+            return None
     return ClosedForm(scenario, plan)
 
 
-def _varying(scenario: Scenario) -> Sequence[Key]:
-    return [(spec.id, *arc) for spec in scenario.devices for arc in spec.varying]
-
-
-def _comes_before(plan: MigrationPlan, key: Key) -> bool:
-    """Whether an arc is taken before the stop or in the transfer: all that are in none of the passes, but may be."""
-    name, *arc = key
-    in_passes = {
-        (step.name, each)
-        for one in plan.passes
-        for depth in one.depths
-        for step in (*depth.threads, *depth.handlers)
-        for each in step.arcs
-    }
-    if (name, tuple(arc)) not in in_passes:
-        return arc[1] is not DeviceState.ERROR
-    return arc[0] is DeviceState.RUNNING or arc[1] in _IN_SETUP
+def _in_setup(spec: DeviceSpec) -> list[Key]:
+    """Give the arcs that a device takes before the stop, on either side: the decision depends on them."""
+    targets = [_S.RESUMING, *([_S.PRE_COPY] if MigrationFlags.PRE_COPY in spec.flags else [])]
+    keys = []
+    for target in targets:
+        entered = transition_path(_S.RUNNING, target, spec.flags)
+        keys += [(spec.id, *arc) for arc in zip((_S.RUNNING, *entered), entered, strict=False)]
+    return keys
 
 
 class _Sum:
@@ -122,28 +133,20 @@ def _pass(each: PassPlan, bound: str, seconds: Callable[[Step], _Times]) -> _Tim
         for depth in each.depths:
             handlers.add(_added(seconds, depth.handlers))
         return _longest([handlers.total, *(seconds(step) for depth in each.depths for step in depth.threads)])
-    for depth in each.depths:
-        if bound == SERIAL:
+    if bound == SERIAL:
+        for depth in each.depths:
             total.add(_added(seconds, (*depth.threads, *depth.handlers)))
-        else:
-            total.add(_walked(depth, seconds))
-    return total.total
-
-
-def _walked(depth: DepthPlan, seconds: Callable[[Step], _Times]) -> _Times:
-    """Give how long the walk is at a depth: as `DepthPlan.mechanism_s`."""
-    now: _Times = 0.0
-    ends: list[_Times] = []
-    for step in depth.threads:
-        if step.arcs:
-            now = now + depth.launch_s
-            ends.append(now + seconds(step))
-    now = now + _added(seconds, depth.handlers)
-    if not depth.join_s:
-        return _longest([now, *ends])
-    for end in ends:
-        now = _longest([now, end]) + depth.join_s
-    return now
+        return total.total
+    times = [
+        DepthTimes(
+            tuple(seconds(step) for step in depth.threads if step.arcs),
+            _added(seconds, depth.handlers),
+            depth.launch_s,
+            depth.join_s,
+        )
+        for depth in each.depths
+    ]
+    return each.strategy.pass_s(times, _ARRAYS)
 
 
 def _added(seconds: Callable[[Step], _Times], steps: Sequence[Step]) -> _Times:
@@ -158,6 +161,16 @@ def _longest(values: Sequence[_Times]) -> _Times:
     for each in values[1:]:
         found = np.maximum(found, each)
     return found
+
+
+def _shortest(values: Sequence[_Times]) -> _Times:
+    found = values[0]
+    for each in values[1:]:
+        found = np.minimum(found, each)
+    return found
+
+
+_ARRAYS: Arithmetic[_Times] = Arithmetic(0.0, _longest, _shortest)
 
 
 def _filled(values: _Times, count: int) -> Array:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -78,13 +78,13 @@ def forecast(
     pieces = _pieces(scenarios, asked)
     make = (lambda: _Kept(executor)) if isinstance(executor, Executor) else executor
     found = in_order_of(_forecast_all, pieces, make, lambda place: on_done(len(pieces[place].scenarios)))
-    ones = tuple(each for piece in found for each in piece)
+    ones = tuple(each for some, _ in found for each in some)
     worst = sorted(ones, key=lambda each: -each.figures[MECHANISM].p99)[:_MOST_HELPED]
     helped = [_Piece(asked, ((each.name, scenarios[each.name]),)) for each in worst if most_helps]
     found_helps = in_order_of(partial(_helps_of, most_helps), helped, make)
     together = {bound: Histogram() for bound in BOUNDS}
-    for each in ones:
-        for bound, histogram in each.histograms.items():
+    for _, histograms in found:
+        for bound, histogram in histograms.items():
             together[bound].join(histogram)
     return Forecast(
         asked,
@@ -115,8 +115,16 @@ def _pieces(scenarios: Mapping[str, Scenario], asked: Asked) -> list[_Piece]:
     return [*pieces, *([_Piece(asked, tuple(some))] if some else [])]
 
 
-def _forecast_all(piece: _Piece) -> list[ScenarioForecast]:
-    return [forecast_one(scenario, piece.asked, name) for name, scenario in piece.scenarios]
+def _forecast_all(piece: _Piece) -> tuple[list[ScenarioForecast], dict[str, Histogram]]:
+    """Give the forecast of each, and one histogram of all: thousands of them would not fit into memory."""
+    together = {bound: Histogram() for bound in BOUNDS}
+    ones = []
+    for name, scenario in piece.scenarios:
+        found = forecast_one(scenario, piece.asked, name)
+        for bound, histogram in found.histograms.items():
+            together[bound].join(histogram)
+        ones.append(replace(found, histograms={}))
+    return ones, together
 
 
 def _helps_of(most: int, piece: _Piece) -> tuple[Help, ...]:

@@ -10,6 +10,7 @@ from vfio_migration.fleet.closed_form import MECHANISM, ClosedForm, closed_form
 from vfio_migration.fleet.draws import Key
 from vfio_migration.fleet.one_scenario import Asked, samples_of
 from vfio_migration.scenarios import DeviceSpec, Distribution, LogNormal, Samples, Scenario, Uniform, override
+from vfio_migration.strategies import DEFAULT_STRATEGY
 from vfio_migration.wording import arc_name, in_order, listed
 
 _MOST_KINDS = 8  # of devices whose arcs are tried; those that take longest
@@ -57,6 +58,8 @@ def _changes(scenario: Scenario, wanted: Collection[Key]) -> Iterator[tuple[str,
         yield f"parallel changes on for {listed(in_order(serial))}", replace(scenario, devices=devices)
     if not scenario.surroundings.parameters.multifd_channels and len(scenario.devices) > 1:
         yield f"multifd with {_CHANNELS} channels", override(scenario, [f"parameters.multifd_channels={_CHANNELS}"])
+    if scenario.strategy == DEFAULT_STRATEGY:
+        yield "the strategy overlapping", override(scenario, ["strategy=overlapping"])
     for group in _kinds(scenario):
         names = listed(in_order([spec.id for spec in group]))
         first = group[0]

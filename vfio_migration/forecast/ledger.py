@@ -6,61 +6,18 @@ each change would take too long for a machine of a thousand devices.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 
+from vfio_migration.forecast.parts import PASSES, Part, Placed
+from vfio_migration.forecast.passes_anew import PassesAnew
 from vfio_migration.forecast.side_by_side_ledger import SideBySideLedger
 from vfio_migration.forecast.transfer_ledger import Saving, TransferLedger
 from vfio_migration.forecast.walked_depth import WalkedDepth
-from vfio_migration.plan import MigrationPlan, PlannedDevice, PlannedHandler, SideBySidePlan, plan_switchover
-from vmstate import seconds_to_ns
+from vfio_migration.plan import MigrationPlan, SideBySidePlan
+from vfio_migration.strategies import DEFAULT_STRATEGY
 
 NS = 9  # digits: the clocks count nanoseconds, what is below is rounding
-_PASSES = 4
 _SOURCE_PASSES = (0, 1)
-
-
-@dataclass(frozen=True)
-class Part:
-    """
-    What a device or a handler puts into each of the four passes at its depth, in seconds, and into the transfer.
-
-    `launched` says in which of the passes it has a thread.
-    """
-
-    depth: int
-    thread: bool
-    seconds: tuple[float, ...]
-    transfer_s: float
-    launched: tuple[bool, ...] = (False,) * _PASSES
-    saving: Saving = Saving()  # noqa: RUF009 - frozen
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A group as the ledger takes it: what one of it puts in, and the places of all of it in the machine's order."""
-
-    part: Part
-    places: tuple[int, ...]
-
-
-def part_of(which: PlannedDevice | PlannedHandler) -> Part:
-    """Give what a device or handler puts into a plan, from a plan of it alone."""
-    if isinstance(which, PlannedHandler):
-        plan = plan_switchover([], [which])
-        return Part(which.depth, False, tuple(each.serial_s for each in plan.passes), 0.0)
-    plan = plan_switchover([which])
-    (step,) = plan.transfers
-    arcs_ns = sum(seconds_to_ns(which.arc_s(*arc)) for arc in step.arcs)
-    plain_ns = 0 if which.state is not None else seconds_to_ns(which.transfer_s)
-    return Part(
-        which.depth,
-        which.parallel,
-        tuple(each.serial_s for each in plan.passes),
-        plan.transfer_s,
-        tuple(any(step.arcs for depth in each.depths for step in depth.threads) for each in plan.passes),
-        Saving(which.known_state, arcs_ns, plain_ns, which.multifd),
-    )
 
 
 class Ledger:
@@ -84,6 +41,7 @@ class Ledger:
         self._costs = (phases.launch_s, phases.join_s)
         self._walked: dict[tuple[int, int], WalkedDepth] = {}
         self._transfer = _transfer_of(plan, groups)
+        self._anew = PassesAnew(groups, plan) if plan.passes[0].strategy != DEFAULT_STRATEGY else None
 
     def gain(self, taken: Mapping[int, int], added: Sequence[tuple[Part, int]]) -> float:
         """
@@ -92,13 +50,18 @@ class Ledger:
         What is added takes the places of what is taken, in the same order. Of several that are alike the last is taken
         first. When the switchover is decided stays as it is, and so does what the destination still has to load then.
         """
-        gains = [0.0] * _PASSES
-        away = [(self._groups[index].part, count) for index, count in taken.items()]
-        for depth in {part.depth for part, _ in (*away, *added)}:
-            for number in range(_PASSES):
-                gains[number] += self._cell(depth, number, {}, ()) - self._cell(depth, number, taken, added)
+        gains = self._gains(taken, added) if self._anew is None else self._anew.gains(taken, added)
         stop_gain = sum(gains[number] for number in _SOURCE_PASSES)
         return round(sum(gains) + self._transfer_gain(stop_gain, taken, added), NS) + 0.0  # no negative zero
+
+    def _gains(self, taken: Mapping[int, int], added: Sequence[tuple[Part, int]]) -> list[float]:
+        """Give by how much each pass is shorter."""
+        gains = [0.0] * PASSES
+        away = [(self._groups[index].part, count) for index, count in taken.items()]
+        for depth in {part.depth for part, _ in (*away, *added)}:
+            for number in range(PASSES):
+                gains[number] += self._cell(depth, number, {}, ()) - self._cell(depth, number, taken, added)
+        return gains
 
     def _transfer_gain(self, stop_gain: float, taken: Mapping[int, int], added: Sequence[tuple[Part, int]]) -> float:
         """Give by how much all is shorter that lies between stop and start."""
@@ -110,7 +73,7 @@ class Ledger:
         for (index, count), new in zip_longest(taken.items(), added):
             group = self._groups[index]
             if new is None or new[0].saving != group.part.saving:
-                others |= dict.fromkeys(_last(group, count), None if new is None else new[0].saving)
+                others |= dict.fromkeys(group.last(count), None if new is None else new[0].saving)
         return self._transfer.gain(stop_gain, others)
 
     def _cell(self, depth: int, number: int, taken: Mapping[int, int], added: Sequence[tuple[Part, int]]) -> float:
@@ -146,7 +109,7 @@ class Ledger:
         others: dict[int, float | None] = {}
         for (index, count), new in zip_longest(taken.items(), added):
             there = new is not None and new[0].depth == depth and new[0].launched[number]
-            others |= dict.fromkeys(_last(self._groups[index], count), new[0].seconds[number] if there else None)
+            others |= dict.fromkeys(self._groups[index].last(count), new[0].seconds[number] if there else None)
         return self._walked[key].seconds(in_turn, others)
 
 
@@ -157,10 +120,6 @@ def _transfer_of(plan: MigrationPlan, groups: Sequence[Placed]) -> TransferLedge
     if isinstance(transfer, SideBySidePlan):
         return SideBySideLedger(plan, transfer, _savings(groups), len(groups))
     return TransferLedger(plan, transfer, _savings(groups))
-
-
-def _last(group: Placed, count: int) -> tuple[int, ...]:
-    return group.places[len(group.places) - count :]
 
 
 def _savings(groups: Sequence[Placed]) -> list[Saving]:

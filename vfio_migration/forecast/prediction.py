@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
 
-from vfio_migration.forecast.ledger import NS, Ledger, Placed, part_of
+from vfio_migration.forecast.ledger import NS, Ledger
+from vfio_migration.forecast.parts import Placed, part_of
+from vfio_migration.forecast.planned_stage import PlannedStage
 from vfio_migration.forecast.what_if import (
     Change,
     Group,
@@ -31,8 +33,8 @@ from vfio_migration.plan import (
     PLAIN,
     BlackoutPart,
     Bounds,
-    DepthPlan,
     MigrationPlan,
+    PassPlan,
     PlannedDevice,
     PlannedHandler,
     Surroundings,
@@ -40,12 +42,13 @@ from vfio_migration.plan import (
     plan_migration,
     plan_switchover,
 )
-from vfio_migration.scenarios import Scenario, at_their_means, without_link
+from vfio_migration.scenarios import Scenario, at_their_means, by_strategy, without_link
+from vfio_migration.strategies import DEFAULT_STRATEGY, Strategy
 from vfio_migration.wording import arc_name, in_order, listed
 from vmstate import NS_PER_SECOND, PassKind
 
 _PIECES_OF_A_CHANGE = 5_000  # in which what would be sent side by side is reckoned, for each change
-_Cells = Mapping[tuple[str, PassKind, int], DepthPlan]
+_Cells = Mapping[tuple[str, PassKind, int], PlannedStage]
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class Prediction:
     As the scenario is configured it takes `switchover_s`, which is `bounds.mechanism_s`: devices with parallel changes
     off count among the ordinary handlers. `changes` are ranked, what gains most first. `notes` says what the scenario
     leaves open. `never` says why the switchover is never decided, and is empty if it is. `blackout` is what the
-    switchover is made of, in the order in which it passes.
+    switchover is made of, in the order in which it passes. `strategy` is that of the passes, by its name.
     """
 
     scenario: str
@@ -143,6 +146,7 @@ class Prediction:
     blackout: tuple[BlackoutPart, ...] = ()
     never: str = ""
     notes: tuple[str, ...] = ()
+    strategy: str = DEFAULT_STRATEGY.name
 
     @property
     def switchover_s(self) -> float:
@@ -187,6 +191,7 @@ def predict(scenario: Scenario) -> Prediction:
         scenario.planned_handlers(),
         scenario.phases,
         scenario.surroundings,
+        scenario.strategy,
     )
     return replace(prediction, notes=_notes(scenario))
 
@@ -197,33 +202,38 @@ def predict_planned(
     handlers: Sequence[PlannedHandler],
     phases: Phases = NO_PHASES,
     surroundings: Surroundings = NO_SURROUNDINGS,
+    strategy: Strategy = DEFAULT_STRATEGY,
 ) -> Prediction:
     """Predict the switchover of a machine with these VFIO devices and ordinary handlers, in such surroundings."""
-    passes = plan_switchover(devices, handlers, phases)
+    passes = plan_switchover(devices, handlers, phases, strategy)
     plan = plan_migration(passes, devices, surroundings)
     alike = device_groups(devices, sizes=plan.transfer is not None, left=plan.precopy.left)
     groups = [*alike, *handler_groups(handlers)]
     ledger = Ledger([Placed(each.part, each.places) for each in groups], plan)
-    cells = {(each.side, each.kind, depth.depth): depth for each in plan.passes for depth in each.depths}
+    stages = [PlannedStage(each, place) for each in plan.passes for place in range(len(each.depths))]
+    cells = {(each.whole.side, each.whole.kind, each.depth.depth): each for each in stages}
     shares: dict[str, DeviceShare] = {}
     for index, group in enumerate(groups):
         if isinstance(group.sample, PlannedDevice):
-            share = _share(group, group.sample, cells, ledger, index, plan)
+            share = _share(group, group.sample, ledger, index, plan)
+            alone = plan_switchover([group.sample])
             for place in group.places:
-                of_it = plan.transfers[place]  # beside others, each may have its own
-                shares[of_it.name] = replace(share, id=of_it.name, transfer_s=of_it.seconds)
+                of_it = plan.transfers[place]  # beside others, each may have its own, and its own place among them
+                in_passes = tuple(_pass_share(group.sample, each, of_it.name, cells) for each in alone.passes)
+                shares[of_it.name] = replace(share, id=of_it.name, passes=in_passes, transfer_s=of_it.seconds)
     return Prediction(
         name,
         plan.bounds,
         plan.source_stop_s,
         plan.transfer_s,
         plan.destination_start_s,
-        tuple(_stage(each.side, each.kind, depth) for each in plan.passes for depth in each.depths),
+        tuple(map(_stage, stages)),
         tuple(shares[each.id] for each in devices),
         _changes(groups, ledger, plan, devices),
         _precopy(plan),
         blackout_parts(plan),
         plan.never,
+        strategy=strategy.name,
     )
 
 
@@ -285,39 +295,39 @@ def _notes(scenario: Scenario) -> tuple[str, ...]:
     missing = (
         f"no latency is given for {arcs} of {listed(in_order(names))}: 0 stands for it" for arcs, names in alike.items()
     )
-    return (*scenario.notes, *without_link(scenario), *at_their_means(scenario, "these figures are"), *missing)
+    varying = at_their_means(scenario, "these figures are")
+    return (*scenario.notes, *by_strategy(scenario), *without_link(scenario), *varying, *missing)
 
 
-def _stage(side: str, kind: PassKind, depth: DepthPlan) -> Stage:
-    seconds = depth.mechanism_s
+def _stage(stage: PlannedStage) -> Stage:
+    depth = stage.depth
+    in_turn_slack_s = _rounded(stage.in_turn_slack_s())
     return Stage(
-        side,
-        str(kind),
+        stage.whole.side,
+        str(stage.whole.kind),
         None if depth.depth == PLAIN else depth.depth,
-        seconds,
-        in_order(step.name for step in depth.threads if step.seconds > 0 == _rounded(depth.slack_s(step))),
-        tuple(step.name for step in depth.handlers if step.seconds > 0 == _rounded(depth.in_turn_slack_s())),
+        stage.seconds,
+        in_order(step.name for step in depth.threads if step.seconds > 0 == _rounded(stage.slack_s(step))),
+        tuple(step.name for step in depth.handlers if step.seconds > 0 == in_turn_slack_s),
     )
 
 
-def _share(
-    group: Group, device: PlannedDevice, cells: _Cells, ledger: Ledger, index: int, plan: MigrationPlan
-) -> DeviceShare:
-    alone = plan_switchover([device])
-    passes = []
-    for each in alone.passes:
-        (place,) = each.depths
-        (step,) = (*place.threads, *place.handlers)
-        cell = cells[each.side, each.kind, device.depth]
-        slack = _rounded(cell.slack_s(step) if device.parallel else cell.in_turn_slack_s())
-        arcs = tuple((arc_name(a, b), device.arc_s(a, b)) for a, b in step.arcs)
-        critical = slack == 0 < step.seconds
-        passes.append(PassShare(each.side, str(each.kind), step.seconds, arcs, slack, critical))
+def _pass_share(device: PlannedDevice, alone: PassPlan, name: str, cells: _Cells) -> PassShare:
+    """Give what the device of this name, which is as `device`, does in a pass; `alone` is that of `device` alone."""
+    (depth,) = alone.depths
+    (step,) = (*depth.threads, *depth.handlers)
+    cell = cells[alone.side, alone.kind, device.depth]
+    slack = _rounded(cell.slack_s(replace(step, name=name)) if device.parallel else cell.in_turn_slack_s())
+    arcs = tuple((arc_name(a, b), device.arc_s(a, b)) for a, b in step.arcs)
+    return PassShare(alone.side, str(alone.kind), step.seconds, arcs, slack, slack == 0 < step.seconds)
+
+
+def _share(group: Group, device: PlannedDevice, ledger: Ledger, index: int, plan: MigrationPlan) -> DeviceShare:
     return DeviceShare(
         device.id,
         device.depth,
         device.parallel,
-        tuple(passes),
+        (),
         plan.transfers[group.places[0]].seconds,
         contributes_s=0.0 if plan.never else ledger.gain({index: 1}, []),
         toggle_gain_s=0.0 if plan.never else ledger.gain({index: 1}, [(part_of(toggled(device)), 1)]),

@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Any
 
 from vfio_migration.device import DeviceState
-from vfio_migration.forecast.ledger import Ledger, Part, part_of
+from vfio_migration.forecast.ledger import Ledger
+from vfio_migration.forecast.parts import Part, part_of
 from vfio_migration.plan import PLAIN, PlannedDevice, PlannedHandler, PlannedState, plan_switchover
 from vfio_migration.wording import arc_name, in_order, listed, ms, percent
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -225,6 +225,30 @@ class Window:
         return (self.end.time_ns - self.begin.time_ns) / 1e9
 
 
+def logged_migrations(log: QemuLog) -> Iterator[LoggedMigration]:
+    """
+    Give the migrations of a log one after another, each when it is whole; none is kept.
+
+    Raises:
+        LogImportError: as reading the log does.
+
+    """
+    numbers: dict[Role, int] = {"source": 0, "destination": 0}
+
+    def numbered(events: Sequence[LogEvent]) -> LoggedMigration:
+        role: Role = "destination" if any(map(_is_incoming, events)) else "source"
+        numbers[role] += 1
+        return LoggedMigration(log.name, numbers[role], role, tuple(events))
+
+    splitter = _Splitter()
+    for event in log:
+        ended = splitter.take(event)
+        if ended:
+            yield numbered(ended)
+    if splitter.current:
+        yield numbered(splitter.current)
+
+
 class LoggedMigrations:
     """
     The migrations of a log: how each ended, and those with their events that one may want to import.
@@ -239,13 +263,8 @@ class LoggedMigrations:
         self._kept: dict[tuple[Role, str], LoggedMigration] = {}
         self._first: list[LoggedMigration] = []
         self._last: deque[LoggedMigration] = deque(maxlen=_REPORTED)
-        splitter = _Splitter()
-        for event in log:
-            ended = splitter.take(event)
-            if ended:
-                self._add(log.name, ended)
-        if splitter.current:
-            self._add(log.name, splitter.current)
+        for each in logged_migrations(log):
+            self._add(each)
 
     def __len__(self) -> int:
         return sum(map(len, self.statuses.values()))
@@ -270,11 +289,9 @@ class LoggedMigrations:
         """Give the one of this role that has the wanted number."""
         return self._kept.get((role, "wanted"))
 
-    def _add(self, log: str, events: Sequence[LogEvent]) -> None:
-        role: Role = "destination" if any(map(_is_incoming, events)) else "source"
-        statuses = self.statuses[role]
-        each = LoggedMigration(log, len(statuses) + 1, role, tuple(events))
-        statuses.append(sys.intern(each.status))
+    def _add(self, each: LoggedMigration) -> None:
+        role = each.role
+        self.statuses[role].append(sys.intern(each.status))
         self._kept[role, "last"] = each
         if each.completed:
             self._kept[role, "completed"] = each

@@ -77,30 +77,54 @@ def arrival_of(
 
     """
     if destination is None or found is None:
-        findings.note(
-            "without a log of the destination, the time of its arcs and handlers is unknown: "
-            "0 stands for it, and forecasts are too short by it"
-        )
+        note_no_destination(findings)
         return None
-    name = destination.name
-    statuses, taken, last = found.statuses["destination"], found.completed("destination"), found.last("destination")
-    if taken is None:
-        if not migration.completed:
-            findings.note(f"{name}: nothing completed there, so the destination's arcs are unknown, and 0")
-            return None
-        raise LogImportError(
-            f"{name}, line {last.last_line if last else destination.lines}: no migration into this machine completed "
-            "in the log: it is cut off, or not that of the destination"
-        )
+    name, statuses = destination.name, found.statuses["destination"]
+    if found.completed("destination") is None and not migration.completed:
+        findings.note(f"{name}: nothing completed there, so the destination's arcs are unknown, and 0")
+        return None
+    taken = last_arrived(destination, found)
     if len(statuses) > 1:
         which, same = "the last that completed", found.wanted("destination")
         if len(statuses) == len(outgoing.statuses["source"]) and same is not None and same.completed:
             taken, which = same, "the one in the same place as the source's"
         findings.note(f"{name} holds {len(statuses)} migrations into the machine; {which} is taken, {taken.number}")
-    return _arrived(taken)
+    return arrival_in(taken)
 
 
-def _arrived(taken: LoggedMigration) -> Arrival:
+def last_arrived(destination: QemuLog, found: LoggedMigrations) -> LoggedMigration:
+    """
+    Give the last migration that completed in a destination's log.
+
+    Raises:
+        LogImportError: none did.
+
+    """
+    taken, last = found.completed("destination"), found.last("destination")
+    if taken is None:
+        raise LogImportError(
+            f"{destination.name}, line {last.last_line if last else destination.lines}: no migration into this machine "
+            "completed in the log: it is cut off, or not that of the destination"
+        )
+    return taken
+
+
+def note_no_destination(findings: Findings) -> None:
+    """Say that nothing is known of the destination."""
+    findings.note(
+        "without a log of the destination, the time of its arcs and handlers is unknown: "
+        "0 stands for it, and forecasts are too short by it"
+    )
+
+
+def arrival_in(taken: LoggedMigration) -> Arrival:
+    """
+    Find where a destination's migration starts its machine.
+
+    Raises:
+        LogImportError: it does not, or the log ends before.
+
+    """
     start = taken.start()
     if start is None:
         raise LogImportError(

@@ -19,6 +19,7 @@ class FoundDevice:
     depth: int = UNKNOWN_DEPTH
     type: str = "vfio-pci"
     arcs: dict[Arc, int] = field(default_factory=dict)
+    samples: dict[Arc, list[int]] = field(default_factory=dict)  # of several migrations, for those of `arcs` that have
     transfer_ns: int = 0
     parallel: bool = True  # as far as known: whether it changes in a thread of its own
     state_size: int | None = None  # bytes, and bytes per second: None where no line says so

@@ -1,7 +1,8 @@
 """Writes what an import found as a scenario."""
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import tomli_w
@@ -18,19 +19,37 @@ _CHOSEN = (
 _STATE_SIZE = 65536  # any will do: with the rate it gives the time
 
 
-def scenario_text(findings: Findings, migration: LoggedMigration, destination: str | None) -> str:
-    """Write what was found as a scenario; `destination` is the name of its log, if there was one."""
+@dataclass(frozen=True)
+class Origin:
+    """Where a scenario comes from: `head` is its first comment, `description` its own."""
+
+    head: str
+    description: str
+
+
+def origin_of(migration: LoggedMigration, destination: str | None) -> Origin:
+    """Say which migration a scenario is of; `destination` is the name of its log, if there was one."""
     also = "" if destination is None else f" and {destination!r}"
-    comments = [
+    downtime = migration.downtime_s
+    took = "" if downtime is None else f", downtime {ms(downtime)} on the source"
+    return Origin(
         f"Imported from {migration.log!r}{also}: migration {migration.number} ({migration.status}).",
+        f"imported from {migration.log}{took}",
+    )
+
+
+def scenario_text(findings: Findings, origin: Origin, notes: Iterable[str]) -> str:
+    """Write what was found as a scenario, behind what there is to say of it."""
+    comments = [
+        origin.head,
         *(_CHOSEN if any(each.state_size is None for each in findings.devices.values()) else ()),
-        *(f"- {note}" for note in findings.all_notes()),
+        *(f"- {note}" for note in notes),
     ]
     header = "".join(f"# {_printable(comment)}\n" for comment in comments)
-    return header + "\n" + tomli_w.dumps(_data(findings, migration))
+    return header + "\n" + tomli_w.dumps(_data(findings, origin))
 
 
-def _data(findings: Findings, migration: LoggedMigration) -> dict[str, Any]:
+def _data(findings: Findings, origin: Origin) -> dict[str, Any]:
     handlers: list[dict[str, Any]] = []
     hosts: list[dict[str, Any]] = []
     for number, ((name, depth, priority), times) in enumerate(findings.handlers.items()):
@@ -44,10 +63,8 @@ def _data(findings: Findings, migration: LoggedMigration) -> dict[str, Any]:
     deepest = max([each.depth for each in findings.devices.values()] + [depth for _, depth, _ in findings.handlers])
     chain = [{"bus": _bus(depth), "type": "bridge", "buses": [_bus(depth + 1)]} for depth in range(1, max(1, deepest))]
     vfio = [{"bus": _bus(each.depth), "id": each.name, "type": each.type} for each in findings.devices.values()]
-    downtime = migration.downtime_s
-    took = "" if downtime is None else f", downtime {ms(downtime)} on the source"
     data: dict[str, Any] = {
-        "description": f"imported from {_printable(migration.log)}{took}",
+        "description": _printable(origin.description),
         "tree": {"devices": [*chain, *vfio, *hosts]},
         "vfio": [_device_data(findings, each) for each in findings.devices.values()],
     }
@@ -85,8 +102,14 @@ def _device_data(findings: Findings, device: FoundDevice) -> dict[str, Any]:
     if findings.channels and not device.in_thread:
         data["multifd"] = False
     data |= _state(findings, device)
-    data["latency"] = {arc_name(a, b): ns / 1e9 for (a, b), ns in device.arcs.items()}
+    data["latency"] = {arc_name(*arc): _latency(device.samples.get(arc, [ns])) for arc, ns in device.arcs.items()}
     return data
+
+
+def _latency(samples: Sequence[int]) -> float | dict[str, list[float]]:
+    """Give what an arc took, in seconds: all that it took, if that varies."""
+    low, high = min(samples), max(samples)
+    return low / 1e9 if low == high else {"samples": [ns / 1e9 for ns in sorted(samples)]}
 
 
 def _state(findings: Findings, device: FoundDevice) -> dict[str, Any]:

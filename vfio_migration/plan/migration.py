@@ -97,10 +97,6 @@ class MigrationPlan:
         serial, mechanism, ideal = (self._total_s(bound) for bound in ("serial_s", "mechanism_s", "ideal_s"))
         return Bounds(serial, mechanism, ideal)
 
-    def after_s(self, source_stop_s: float) -> float:
-        """Give how long after the last byte all is loaded, after a stop that takes so long."""
-        return self._behind_s(source_stop_s) + self._config_s(source_stop_s)
-
     def after_stop_s(self, source_stop_s: float, whole: Stretch, config_load_s: float) -> float:
         """Give what lies between a stop that takes so long and the start, with such a transfer."""
         assert isinstance(self.transfer, TransferPlan)  # noqa: S101 - of plans that have one only

@@ -13,6 +13,7 @@ from typing import Literal
 from vfio_migration.device import DeviceState, MigrationFlags, transition_path
 from vfio_migration.live import Phases
 from vfio_migration.plan.planned_state import NO_STATE, PlannedState
+from vfio_migration.strategies import DEFAULT_STRATEGY, SECONDS, DepthTimes, Strategy
 from vmstate import PassKind
 
 _S = DeviceState
@@ -73,6 +74,9 @@ class DepthPlan:
 
     The walk launches them in turn, each launch taking it `launch_s`, calls the handlers, and joins the threads in the
     same order, each join taking it `join_s` after that thread has ended. A device with nothing to do has no thread.
+
+    So it is with the strategy `depths`, and `mechanism_s` and what may be slower are of that; what another makes of
+    all depths of a pass, `PassPlan` knows.
     """
 
     depth: int
@@ -98,6 +102,12 @@ class DepthPlan:
             return max([self.handlers_s, *(step.seconds for step in self.threads)])
         return self._walked_s()
 
+    @cached_property
+    def times(self) -> DepthTimes[float]:
+        """What a strategy has to know of it."""
+        launches = tuple(step.seconds for step in self.threads if step.arcs)
+        return DepthTimes(launches, self.handlers_s, self.launch_s, self.join_s)
+
     def slack_s(self, step: Step) -> float:
         """Give by how much one of the threads could be slower at no cost."""
         launched = len(self._places)
@@ -116,16 +126,7 @@ class DepthPlan:
 
     def _walked_s(self) -> float:
         """Give how long the walk is here: it launches, calls, joins."""
-        now = 0.0
-        ends = []
-        for step in self.threads:
-            if step.arcs:
-                now += self.launch_s
-                ends.append(now + step.seconds)
-        now += self.handlers_s
-        for end in ends:
-            now = max(now, end) + self.join_s
-        return now
+        return DEFAULT_STRATEGY.pass_s((self.times,), SECONDS)
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ class PassPlan:
     side: str
     kind: PassKind
     depths: tuple[DepthPlan, ...]
+    strategy: Strategy = DEFAULT_STRATEGY
 
     @property
     def serial_s(self) -> float:
@@ -143,8 +145,10 @@ class PassPlan:
 
     @property
     def mechanism_s(self) -> float:
-        """Depth after depth."""
-        return sum(depth.mechanism_s for depth in self.depths)
+        """What it takes by its strategy: depth after depth, unless that is another."""
+        if self.strategy == DEFAULT_STRATEGY:
+            return sum(depth.mechanism_s for depth in self.depths)
+        return self.strategy.pass_s([depth.times for depth in self.depths], SECONDS)
 
     @property
     def ideal_s(self) -> float:
@@ -155,7 +159,7 @@ class PassPlan:
 
 @dataclass(frozen=True)
 class Bounds:
-    """How long the switchover must take, in seconds: serial, with this mechanism, if depths overlapped."""
+    """How long the switchover must take, in seconds: serial, with the strategy it has, if depths overlapped."""
 
     serial_s: float
     mechanism_s: float
@@ -203,7 +207,10 @@ class SwitchoverPlan:
 
 
 def plan_switchover(
-    devices: Sequence[PlannedDevice], handlers: Sequence[PlannedHandler] = (), phases: Phases = NO_PHASES
+    devices: Sequence[PlannedDevice],
+    handlers: Sequence[PlannedHandler] = (),
+    phases: Phases = NO_PHASES,
+    strategy: Strategy = DEFAULT_STRATEGY,
 ) -> SwitchoverPlan:
     """Plan the switchover of a machine that is live on the source and runs on the destination."""
     ways = {device.id: _way(device.flags) for device in devices}
@@ -229,6 +236,7 @@ def plan_switchover(
                     )
                     for depth in depths
                 ),
+                strategy,
             )
         )
     transfers = []

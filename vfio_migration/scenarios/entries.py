@@ -122,6 +122,7 @@ class ScenarioFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tree: TreeEntry
     vfio: tuple[VFIOEntry, ...]
     description: str = ""
+    strategy: str = "depths"
     handlers: tuple[HandlerEntry, ...] = ()
     ram: RamEntry | None = None
     link: LinkEntry | None = None

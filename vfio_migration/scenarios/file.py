@@ -36,6 +36,7 @@ from vfio_migration.scenarios.quantities import plain_device, plain_time, with_p
 from vfio_migration.scenarios.scenario_faults import FaultSpec
 from vfio_migration.scenarios.surrounding_tables import check_sendable, phases_of, surroundings_of
 from vfio_migration.scenarios.table_errors import located
+from vfio_migration.strategies import Strategy, strategy_named
 from vfio_migration.wording import arc_name, in_order, listed
 from vmstate import Device, DeviceTree, DeviceTreeError, QtreeError, depth_of_priority
 
@@ -132,6 +133,7 @@ def _resolve(file: ScenarioFile, path: Path, source: TreeSource) -> Scenario:
         for spec in _handler_specs(f"handlers[{number}]", handler, tree, places)
     ]
     watchdog = _watchdog(file.watchdog)
+    strategy = strategy_of_key(file.strategy)
     try:
         phases, surroundings = phases_of(file.phases), surroundings_of(file.ram, file.link, file.parameters)
         check_sendable(surroundings, devices.values())
@@ -152,8 +154,23 @@ def _resolve(file: ScenarioFile, path: Path, source: TreeSource) -> Scenario:
         tuple(faults),
         phases,
         surroundings,
+        strategy,
         tuple(f"tree.qtree: {note}" for note in tree.notes),
     )
+
+
+def strategy_of_key(name: object) -> Strategy:
+    """
+    Read what the key `strategy` says.
+
+    Raises:
+        ValueError: there is no such strategy; the message begins with the key.
+
+    """
+    try:
+        return strategy_named(str(name))
+    except ValueError as error:
+        raise _BadValueError(f"strategy: {error}") from None
 
 
 def _built(source: TreeSource) -> DeviceTree:

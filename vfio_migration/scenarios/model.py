@@ -20,11 +20,12 @@ from vfio_migration.plan import (
     plan_migration,
     plan_switchover,
 )
-from vfio_migration.registered import VFIOMigration
+from vfio_migration.registered import VFIOMigration, use_strategy
 from vfio_migration.scenarios.distributions import Distribution
 from vfio_migration.scenarios.entries import TreeDevice, VFIOEntry
 from vfio_migration.scenarios.phase_waits import add_phases
 from vfio_migration.scenarios.scenario_faults import FaultSpec
+from vfio_migration.strategies import DEFAULT_STRATEGY, Strategy, strategy_named
 from vfio_migration.wording import listed
 from vmstate import (
     Bus,
@@ -201,13 +202,14 @@ class Scenario:
     faults: tuple[FaultSpec, ...] = ()
     phases: Phases = field(default_factory=Phases)
     surroundings: Surroundings = field(default_factory=Surroundings)
+    strategy: Strategy = DEFAULT_STRATEGY
     notes: tuple[str, ...] = ()  # what of its files was passed over
 
     def plan(self) -> MigrationPlan:
         """Plan its migration."""
         devices = self.planned_devices()
         return plan_migration(
-            plan_switchover(devices, self.planned_handlers(), self.phases), devices, self.surroundings
+            plan_switchover(devices, self.planned_handlers(), self.phases, self.strategy), devices, self.surroundings
         )
 
     def planned_devices(self) -> list[PlannedDevice]:
@@ -252,6 +254,16 @@ class Scenario:
             return self
         return replace(self, devices=tuple(spec.drawn(generator) for spec in self.devices))
 
+    def with_strategy(self, strategy: str | Strategy) -> "Scenario":
+        """
+        Give the same machine with its devices treated so by each pass.
+
+        Raises:
+            ValueError: there is no strategy of this name.
+
+        """
+        return replace(self, strategy=strategy_named(strategy) if isinstance(strategy, str) else strategy)
+
     def with_threads(self, threads: str) -> "Scenario":
         """Give the same machine with all state-change threads coming about in this way."""
         return replace(self, devices=tuple(spec.changed(threads=threads) for spec in self.devices))
@@ -272,6 +284,7 @@ class Scenario:
 
         """
         machine = Machine(name, clock=clock, trace=trace)
+        use_strategy(machine, self.strategy)
         tree = self.tree.build()
         places = list(tree)
         for handler in self.handlers:

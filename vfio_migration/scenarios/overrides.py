@@ -8,20 +8,27 @@ checked like what a file says.
 import re
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
 from vfio_migration.errors import ScenarioError
 from vfio_migration.scenarios.entries import VFIOEntry
-from vfio_migration.scenarios.file import changed_device, changed_handler, moved_device, with_specs
+from vfio_migration.scenarios.file import (
+    changed_device,
+    changed_handler,
+    moved_device,
+    strategy_of_key,
+    with_specs,
+)
 from vfio_migration.scenarios.model import DeviceSpec, HandlerSpec, Scenario
 from vfio_migration.scenarios.surrounding_tables import TABLE_KEYS, changed_table
 from vfio_migration.wording import arc_name, arc_parts, listed
 
 _LATENCY = "latency."
 _DEPTH = "depth"
+_STRATEGY = "strategy"
 _NOT_OF_ONE_DEVICE = ("devices", "latency", "seed")
 DEVICE_KEYS = (
     *(f"{_LATENCY}{arcs}" for arcs in ("STATE", "A->B", "default")),
@@ -39,7 +46,7 @@ class Override:
     """
     `PATTERN.KEY=VALUE`, taken apart: a pattern of ids of VFIO devices, or of names of ordinary handlers.
 
-    Or `TABLE.KEY=VALUE`, for a table that a scenario has once.
+    Or `TABLE.KEY=VALUE`, for a table that a scenario has once; or `strategy=VALUE`, with no pattern.
     """
 
     text: str
@@ -67,6 +74,8 @@ def parse_override(text: str) -> Override:
     )
     where, value = where.strip(), value.strip()
     # A pattern may hold dots, as PCI addresses do, and so the key is looked for from the right.
+    if where == _STRATEGY and value:
+        return Override(text, "", where, _value(value))
     pattern, dot, name = where.rpartition(f".{_LATENCY}")
     key = f"{_LATENCY}{' -> '.join(filter(None, arc_parts(name)))}"
     if not dot:
@@ -79,7 +88,7 @@ def parse_override(text: str) -> Override:
         raise ScenarioError(
             f"{text!r}: there is no key {key!r}{_did_you_mean(where)}; "
             f"expected, of a VFIO device: {', '.join(DEVICE_KEYS)}; "
-            f"of an ordinary handler: {', '.join(HANDLER_KEYS)}; or one of {tables}"
+            f"of an ordinary handler: {', '.join(HANDLER_KEYS)}; or one of {tables}; or strategy"
         )
     return found
 
@@ -118,6 +127,8 @@ def override(scenario: Scenario, texts: Iterable[str]) -> Scenario:
             each = parse_override(blamed)
             if each.of_table:
                 changed = changed_table(changed, each.pattern, each.key, each.value)
+            elif each.key == _STRATEGY:
+                changed = replace(changed, strategy=strategy_of_key(each.value))
             elif each.key in HANDLER_KEYS:
                 handlers = _to_handlers(each, handlers)
             else:

@@ -14,6 +14,7 @@ from vfio_migration.plan import Bounds
 from vfio_migration.recorded import Timeline, build_timeline
 from vfio_migration.scenarios.model import Scenario
 from vfio_migration.scenarios.without_link import without_link
+from vfio_migration.strategies import DEFAULT_STRATEGY
 from vfio_migration.wording import listed
 from vmstate import Clock, Recorder, TraceEvent
 
@@ -95,12 +96,13 @@ class ModeResult:
 
 @dataclass(frozen=True)
 class Result:
-    """What running a scenario came to; `notes` says what of it has no effect."""
+    """What running a scenario came to; `notes` says what of it has no effect, `strategy` how passes treated devices."""
 
     scenario: str
     modes: dict[str, ModeResult]
     bounds: Bounds
     notes: tuple[str, ...] = ()
+    strategy: str = DEFAULT_STRATEGY.name
 
     @property
     def completed(self) -> bool:
@@ -175,7 +177,8 @@ def run_scenario(
         scenario.name,
         {mode: ModeResult(tuple(each.runs)) for mode, each in results.items()},
         scenario.plan().bounds,
-        (*without_link(scenario), *at_their_means(scenario, "bounds are")),
+        (*by_strategy(scenario), *without_link(scenario), *at_their_means(scenario, "bounds are")),
+        scenario.strategy.name,
     )
 
 
@@ -218,6 +221,13 @@ def at_their_means(scenario: Scenario, what: str) -> tuple[str, ...]:
     if not names:
         return ()
     return (f"latencies of {listed(names)} vary: {what} those of their means",)
+
+
+def by_strategy(scenario: Scenario) -> tuple[str, ...]:
+    """Say by which strategy devices change their states, if it is not the patch's."""
+    if scenario.strategy == DEFAULT_STRATEGY:
+        return ()
+    return (f"the strategy is '{scenario.strategy.name}': what 'this mechanism' can reach is what that can",)
 
 
 def refuse_endless(scenario: Scenario) -> None:

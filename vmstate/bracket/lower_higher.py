@@ -5,6 +5,7 @@ The reversal of order lives here and nowhere else: starting, the walk meets the 
 first, stopping, the higher one (adjust +1). Whoever owns a bracket only knows *first* and *second*.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from vmstate.device_tree import Device, add_device_handler
@@ -35,13 +36,22 @@ class Bracket:
     - In every pass, `close` follows an `open` that did not fail, or that Ctrl-C cut short; all handlers at adjust 0
       of the depth lie in between.
     - A bracket of which only one entry was there when the pass met it (a callback of that pass added
-      or removed the other) sits that pass out. A bracket met in any other order is a bug in the walk:
-      an AssertionError.
+      or removed the other) sits that pass out, of which `on_sit_out` is told where the walk meets that
+      one. A bracket met in any other order is a bug in the walk: an AssertionError.
     """
 
-    def __init__(self, handlers: HandlerList, device: Device, owner: BracketOwner, *, prepare: bool = True) -> None:
+    def __init__(
+        self,
+        handlers: HandlerList,
+        device: Device,
+        owner: BracketOwner,
+        *,
+        prepare: bool = True,
+        on_sit_out: Callable[[PassKind], object] | None = None,
+    ) -> None:
         self._handlers = handlers
         self._owner = owner
+        self._on_sit_out = on_sit_out
         self._name = device.id
         # Guarded by the big lock, under which passes are walked.
         self._open_in_pass: int | None = None
@@ -50,6 +60,11 @@ class Bracket:
         lower = self._add(device, -1, self._lower_main, self._lower_prepare if prepare else None)
         higher = self._add(device, +1, self._higher_main, self._higher_prepare if prepare else None)
         self._entries = (lower, higher)
+
+    @property
+    def whole(self) -> bool:
+        """Whether both entries are there."""
+        return bool(self._entries) and not any(entry.removed for entry in self._entries)
 
     def remove(self) -> None:
         """
@@ -105,14 +120,19 @@ class Bracket:
             except Exception:
                 self._open_in_pass, self._sat_out_pass = None, self._open_in_pass
                 raise
+        elif self._on_sit_out is not None:
+            self._on_sit_out(kind)
 
     def _meet_second(self, kind: PassKind, first: int) -> None:
         this_pass = self._handlers.passes
         if self._open_in_pass == this_pass:
             self._open_in_pass = None
             self._owner.close(kind)
-        elif self._sat_out_pass != this_pass and not self._came_or_went(first):
-            raise AssertionError(f"bracket of {self._name!r} met second in {kind}, but was never opened")
+        elif self._sat_out_pass != this_pass:
+            if not self._came_or_went(first):
+                raise AssertionError(f"bracket of {self._name!r} met second in {kind}, but was never opened")
+            if self._on_sit_out is not None:
+                self._on_sit_out(kind)
 
     def _is_there(self, place: int, kind: PassKind) -> bool:
         """Whether the other entry will be met too; if not, that must be the work of this very pass."""

@@ -29,6 +29,7 @@ from vfio_migration.changes.prepare_and_main import StateChange
 from vfio_migration.changes.set_or_recover import StateSetter
 from vfio_migration.device.state_machine import next_state
 from vfio_migration.recorded.timeline import Span, SpanKind
+from vfio_migration.strategies import Depths, PassWalk
 from vfio_migration.testing import MachineRig, ScarceThreads
 from vmstate import (
     BigLockError,
@@ -378,12 +379,16 @@ def test_a_serial_device_takes_its_turn_among_the_handlers_while_the_others_thre
 
 
 def state_change_thread(threads: str) -> StateChangeThread:
-    changes = Changes()
+    return state_change_thread_of(threads, Changes())
+
+
+def state_change_thread_of(threads: str, changes: "Changes") -> StateChangeThread:
     launcher = make_launcher(threads, changes.rig.clock, "vf0")
     after_the_test.callback(launcher.close)
     machine = changes.rig.machine
     thread = DeviceThread("vf0", launcher, machine.big_lock)
-    return StateChangeThread("vf0", changes.state_change, thread, machine.clock)
+    walk = PassWalk(Depths(), machine.handlers)
+    return StateChangeThread("vf0", changes.state_change, thread, walk)
 
 
 @pytest.mark.parametrize("second", PassKind)
@@ -391,8 +396,10 @@ def state_change_thread(threads: str) -> StateChangeThread:
 def test_launching_while_a_thread_of_the_device_runs_is_an_assertion_with_both_names(
     first: PassKind, second: PassKind, threads: str
 ) -> None:
-    thread = state_change_thread(threads)
+    changes = Changes()
+    thread = state_change_thread_of(threads, changes)
     thread.open(first, True, RunState.RUNNING)
+    changes.rig.machine.handlers.notify(True, RunState.RUNNING)  # the next launch is of another pass
     names = {PassKind.PREPARE: PREPARE, PassKind.MAIN: MAIN}
     with pytest.raises(AssertionError, match=f"'{names[second]} vf0' .*'{names[first]} vf0'"):
         thread.open(second, True, RunState.RUNNING)

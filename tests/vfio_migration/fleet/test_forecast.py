@@ -86,6 +86,8 @@ MOST = """{
     "made",
     [
         scenario(MOST, HANDLERS),
+        override(scenario(MOST, HANDLERS + "[phases]\nlaunch_s = 0.001\njoin_s = 0.002\n"), ["strategy=overlapping"]),
+        override(scenario(MOST, HANDLERS + "[phases]\nlaunch_s = 0.001\n"), ["strategy=pool:2"]),
         scenario(MOST, HANDLERS + "[phases]\nlaunch_s = 0.001\njoin_s = 0.002\npause_vcpus_s = 0.003\n"),
         override(scenario(MOST, HANDLERS), ["vf1.parallel=false", "gpu*.precopy=false", "*.state_size=5000000"]),
         override(scenario(MOST), ["*.rate=50e6", "*.write_rate=80e6", "*.state_size=3000000", "*.config_load=0.004"]),
@@ -96,7 +98,7 @@ MOST = """{
             ["parameters.multifd_channels=4", "*.latency.PRE_COPY_P2P->STOP_COPY={ min = 0.01, max = 0.2 }"],
         ),
     ],
-    ids=["passes", "launches", "mixed", "loading", "simulated", "link", "side by side"],
+    ids=["passes", "overlapping", "pool", "launches", "mixed", "loading", "simulated", "link", "side by side"],
 )
 def test_sample_k_is_run_k_to_the_microsecond(made: Scenario) -> None:
     runs = 4

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -121,9 +122,47 @@ def test_a_ctrl_c_ends_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_without_numpy_it_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [each for each in sys.modules if each.startswith(("vfio_migration.fleet", "vfio_migration.drawing.f"))]:
+    for name in [each for each in sys.modules if each.startswith("vfio_migration.fleet")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "numpy", None)
     result = RUNNER.invoke(app, ["forecast", "rack1"])
     assert result.exit_code == 2
     assert "vfio-switchover[fleet]" in result.stderr
+
+
+class _Page(HTMLParser):
+    """Collects the rows of a page, and whatever it would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.entered: list[str] = []
+        self.loads: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.loads += [value for name in ("src", "href") if (value := given.get(name)) and value != "data:,"]
+        if tag == "tr":
+            self.rows.append([])
+            self.entered += [value for value in [given.get("tabindex")] if value is not None]
+        elif tag in ("th", "td") and self.rows:
+            self.rows[-1].append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data.strip()
+
+
+def test_the_page_has_a_row_for_each_the_worst_first_and_loads_nothing(folder: Path) -> None:
+    (folder / "rack1" / "<b>{{rows}}.toml").write_text(FILE.replace("max = 0.3", "max = 0.9"), encoding="utf-8")
+    result = RUNNER.invoke(app, ["forecast", "rack1", "--samples", "100", "--limit", "0.4", "--html", "fleet.html"])
+    assert result.exit_code == 0, result.output
+    text = (folder / "fleet.html").read_text(encoding="utf-8")
+    page = _Page()
+    page.feed(text)
+    assert page.loads == []
+    assert [row[0] for row in page.rows] == ["scenario", "<b>{{rows}}", "a", "b"]
+    assert page.entered == ["0", "-1", "-1"]  # Tab enters at the first
+    assert page.rows[1][-1] != "0.0 %"
+    assert "prefers-color-scheme: dark" in text
+    assert text.count('class="limit"') == 4  # of three rows and the legend

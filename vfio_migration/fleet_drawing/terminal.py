@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
-from vfio_migration.drawing.terminal import plain, print_notes
+from vfio_migration.drawing import plain, print_notes
 from vfio_migration.fleet import BOUNDS, IDEAL, MECHANISM, SERIAL, Figures, Forecast
 from vfio_migration.wording import listed, ms, percent
 

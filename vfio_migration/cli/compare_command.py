@@ -1,0 +1,55 @@
+"""The command `vfio-switchover compare`: two scenarios, or one and itself with other values."""
+
+import json
+from typing import Annotated, NoReturn
+
+import typer
+
+from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
+from vfio_migration.drawing import print_comparison
+from vfio_migration.errors import ScenarioError
+from vfio_migration.forecast import compare, predict
+from vfio_migration.scenarios import load_scenario, override
+
+
+def compare_command(
+    first: Annotated[str, typer.Argument(metavar="A", help="A bundled scenario's name, or the path of a TOML file.")],
+    second: Annotated[
+        str | None,
+        typer.Argument(metavar="B", help="Another one; without it the first with --set.", show_default=False),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATTERN.KEY=VALUE", help="Another value for a key of the second; repeatable."),
+    ] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Show all that differs, not only the most.")] = False,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write what differs there; '-': standard output.")
+    ] = None,
+) -> None:
+    """
+    Say what differs between the predicted switchovers of two scenarios: phase by phase, device by device.
+
+    Exit status: 0; 2 if a scenario cannot be used or a file cannot be written.
+    """
+    if second is None and not settings:
+        _refuse("expected another scenario, or --set for another value: what is one to be compared with?")
+    console = console_beside((json_file,))
+    check_outputs((json_file,), inputs=(first, second))
+    try:
+        one = load_scenario(first)
+        other = override(one if second is None else load_scenario(second), settings or ())
+    except ScenarioError as error:
+        _refuse(str(error))
+    found = compare(predict(one), predict(other))
+    try:
+        print_comparison(console, found, show_all=show_all)
+    except OSError as error:
+        cannot_write(STANDARD_OUTPUT, error)
+    if json_file is not None:
+        write_text(json_file, json.dumps(found.as_json(), indent=2) + "\n")
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(2)
