@@ -1,5 +1,6 @@
 import signal
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 
 import pytest
 from hypothesis import settings
@@ -9,6 +10,53 @@ settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
 pytest_plugins = ["pytester"]
+
+# Tests that are slow not each by itself: what they show others show too, more briefly, or what they are about is not
+# what somebody breaks who changes something else. In one place, as the suite's time is one: a minute, on two processors.
+_SLOW_TOGETHER = (
+    "test_readme.py::test_the_commands_run_one_after_another[[]blackout.md]",
+    "test_readme.py::test_the_commands_run_one_after_another[[]exploring.md]",
+    "test_readme.py::test_the_commands_run_one_after_another[[]forecast.md]",
+    "test_readme.py::test_the_commands_run_one_after_another[[]import.md]",
+    "test_readme.py::test_the_commands_run_one_after_another[[]measure.md]",
+    "test_readme.py::test_the_commands_run_one_after_another[[]strategies.md]",
+    "vfio_migration/cli/test_explore_command.py::*",
+    "vfio_migration/cli/test_streams.py::*",
+    "vfio_migration/cli/test_two_ends.py::test_a_destination_that_does_not*",
+    "vfio_migration/cli/test_two_ends.py::test_a_device_that_fails*",
+    "vfio_migration/drawing/test_page_in_browser.py::*",
+    "vfio_migration/drawing/test_picture.py::*",
+    "vfio_migration/emulator/board/test_coming_and_going.py::test_tree_and_objects*",
+    "vfio_migration/forecast/test_prediction.py::*[[]strategy1]",
+    "vfio_migration/forecast/test_prediction.py::*[[]strategy2]",
+    "vfio_migration/forecast/test_prediction.py::*[[]strategy3]",
+    "vfio_migration/importing/test_bundled_scenarios.py::*",
+    "vfio_migration/importing/test_launch_costs.py::*",
+    "vfio_migration/importing/test_samples.py::*",
+    "vfio_migration/live/test_matrix.py::*everybody*",
+    "vfio_migration/live/test_multifd.py::*parked*",
+    "vfio_migration/live/test_two_ends.py::test_others_are*",
+    "vfio_migration/live/test_two_ends_at_worst_moments.py::*",
+    "vfio_migration/plan/test_migration.py::test_it_is_the_same*",
+    "vfio_migration/pytest_vfio_switchover/test_every_schedule.py::*",
+    "vfio_migration/scenarios/test_runner.py::*-host]",
+    "vfio_migration/scenarios/test_runner.py::*[[]host]*",
+    "vfio_migration/strategies/test_every_schedule_of_them.py::*",
+    "vfio_migration/strategies/test_pass_s.py::*",
+    "vfio_migration/strategies/test_passes.py::*per-change*",
+    "vfio_migration/test_every_schedule.py::*",
+    "vmstate/exploring/test_explore.py::test_exhaustive*",
+    "vmstate/exploring/test_explore.py::test_what_is_right*",
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` is looked at
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to the slow tests what would make the suite take longer than a minute."""
+    for item in items:
+        name = item.nodeid.removeprefix("tests/")
+        if any(fnmatchcase(name, pattern) for pattern in _SLOW_TOGETHER):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

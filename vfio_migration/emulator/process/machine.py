@@ -15,6 +15,7 @@ from vfio_migration.emulator.migrating.memory import Memory, without_guest
 from vfio_migration.emulator.migrating.migrations import Migrations
 from vfio_migration.emulator.profile import Profile
 from vfio_migration.live import Link, Ram
+from vfio_migration.registered import use_strategy
 from vmstate import Clock, Machine, RunState, TraceSink
 
 _LINK = Link(10e9 / 8)  # where no scenario says anything else: 10 Gbit/s
@@ -55,14 +56,13 @@ def make_emulated(
         except QmpError as error:
             raise BadOptionError(f"{device.said}: {error}") from error
     described = None
-    if scenario is not None:
-        described = load_process_scenario(scenario, board, destination=configuration.incoming is not None)
-        described.prepare(machine)
-    if described is None:
+    if scenario is None:
         devices.attach()
     else:
+        described = load_process_scenario(scenario, board, destination=configuration.incoming is not None)
+        described.prepare(machine)
+        use_strategy(machine, described.scenario.strategy)
         devices.attach(described.spec_of, described.scenario.watchdog)
-    if described is not None:
         described.arrange_faults(devices.mocks)
     machine.register(OrdinarySection("globalstate", _GLOBAL_STATE))
     descriptors = Descriptors()
