@@ -12,7 +12,8 @@ settings.load_profile("suite")
 pytest_plugins = ["pytester"]
 
 # Tests that are slow not each by itself: what they show others show too, more briefly, or what they are about is not
-# what somebody breaks who changes something else. In one place, as the suite's time is one: a minute, on two processors.
+# what somebody breaks who changes something else. In one place, as the suite's time is one: a minute, on two
+# processors.
 _SLOW_TOGETHER = (
     "test_readme.py::test_the_commands_run_one_after_another[[]blackout.md]",
     "test_readme.py::test_the_commands_run_one_after_another[[]exploring.md]",
