@@ -60,6 +60,7 @@ FLOORS = [
     "strategies",
     "kernel",
     "device",
+    "engines",
     "errors",
     "inputs",
     "wording",

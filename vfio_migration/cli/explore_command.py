@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from concurrent.futures import BrokenExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from vfio_migration.device import MockDevice
+from vfio_migration.engines import EngineError, engine
 from vfio_migration.errors import DeviceBusyError, ScenarioError
 from vfio_migration.live import migrate
 from vfio_migration.scenarios import Scenario, load_scenario, refuse_endless
@@ -87,6 +89,10 @@ def explore_command(
     timing: Annotated[
         str, typer.Option(help="exact: latencies are as they are; any: they are unknown, any wait may end next.")
     ] = "exact",
+    engine_name: Annotated[
+        str | None,
+        typer.Option("--engine", metavar="ENGINE", help="processes, or dask:ADDRESS; else this process."),
+    ] = None,
     schedule: Annotated[
         str | None, typer.Option("--replay", metavar="SCHEDULE", help="Run this one again, as a failure showed it.")
     ] = None,
@@ -102,16 +108,32 @@ def explore_command(
         if schedule is not None:
             _replay(console, check, schedule)
             return
-        with Progress(
+        progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             console=Console(stderr=True),
             transient=True,
-        ) as progress:
+        )
+        with engine(engine_name) as make, ExitStack() as ended, progress:
+            executor = None
+            if make is not None:
+                executor = make()
+                ended.callback(executor.shutdown, wait=False)
             pace = _Pace(progress, schedules)
-            found = explore(check, policy=policy, schedules=schedules, seed=seed, timing=timing, on_tried=pace.tried)
-    except (ReplayError, ValueError) as error:
+            found = explore(
+                check,
+                policy=policy,
+                schedules=schedules,
+                seed=seed,
+                timing=timing,
+                executor=executor,
+                on_tried=pace.tried,
+            )
+    except BrokenExecutor:
+        typer.echo("error: a worker died: is there enough memory?", err=True)
+        raise typer.Exit(2) from None
+    except (EngineError, ReplayError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     _print(console, check.scenario.name, found, pace.rate(found.schedules))

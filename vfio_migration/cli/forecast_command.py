@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
+from vfio_migration.engines import EngineError, engine
 from vfio_migration.errors import ScenarioError
 from vfio_migration.scenarios import Scenario, bundled_scenarios, load_scenario, override
 
@@ -88,7 +89,7 @@ def forecast_command(
 def _forecast(
     loaded: dict[str, Scenario], samples: int, seed: int, limit: float | None, engine_name: str | None
 ) -> "Forecast":
-    from vfio_migration.fleet import EngineError, engine, forecast  # noqa: PLC0415 - needs an extra
+    from vfio_migration.fleet import forecast  # noqa: PLC0415 - needs an extra
 
     progress = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
     try:

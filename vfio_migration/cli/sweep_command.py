@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
+from vfio_migration.engines import EngineError, engine
 from vfio_migration.errors import ScenarioError
 from vfio_migration.scenarios import load_scenario, override
 from vfio_migration.wording import ms
@@ -77,7 +78,7 @@ def _swept(
     scenario: str, settings: list[str] | None, vary: list[str], samples: int, seed: int, engine_name: str | None
 ) -> "tuple[Point, ...]":
     try:
-        from vfio_migration.fleet import EngineError, engine, parse_vary, sweep  # noqa: PLC0415 - needs an extra
+        from vfio_migration.fleet import parse_vary, sweep  # noqa: PLC0415 - needs an extra
     except ImportError:
         _refuse("sweeps need numpy: pip install 'vfio-switchover[fleet]'")
     loaded = override(load_scenario(scenario), settings or ())

@@ -1,7 +1,6 @@
 """Forecasts for fleets: latencies that vary, many scenarios, several machines. Needs numpy: the extra `fleet`."""
 
 from vfio_migration.fleet.closed_form import BOUNDS, IDEAL, MECHANISM, SERIAL
-from vfio_migration.fleet.engines import EngineError, engine
 from vfio_migration.fleet.figures import Figures, Histogram, middle_of
 from vfio_migration.fleet.fleet_forecast import Forecast, forecast
 from vfio_migration.fleet.helps import Help
@@ -14,7 +13,6 @@ __all__ = [
     "MECHANISM",
     "SERIAL",
     "Asked",
-    "EngineError",
     "Figures",
     "Forecast",
     "Help",
@@ -22,7 +20,6 @@ __all__ = [
     "Point",
     "ScenarioForecast",
     "Vary",
-    "engine",
     "forecast",
     "forecast_one",
     "middle_of",

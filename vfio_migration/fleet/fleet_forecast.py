@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from vfio_migration.engines import in_order_of
 from vfio_migration.fleet.closed_form import BOUNDS, MECHANISM
-from vfio_migration.fleet.engines import in_order_of
 from vfio_migration.fleet.figures import Figures, Histogram, figures_json
 from vfio_migration.fleet.helps import Help, helps
 from vfio_migration.fleet.one_scenario import Asked, ScenarioForecast, forecast_one

@@ -8,9 +8,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vfio_migration.engines import in_order_of
 from vfio_migration.errors import ScenarioError
 from vfio_migration.fleet.closed_form import MECHANISM
-from vfio_migration.fleet.engines import in_order_of
 from vfio_migration.fleet.one_scenario import Asked, forecast_one
 from vfio_migration.scenarios import DeviceSpec, Scenario, override
 

@@ -118,3 +118,17 @@ def test_a_scenario_that_never_switches_over_is_refused(scenario: str) -> None:
     code, output = run(scenario, "--schedules", "3")
     assert code == 2
     assert "would never begin" in output
+
+
+def test_processes_find_what_this_process_finds(scenario: str) -> None:
+    alone, many = (run(scenario, "--schedules", "60", *how) for how in ((), ("--engine", "processes")))
+    assert alone[0] == many[0] == 0
+    assert [re.sub(r"\(.*", "", output).strip() for _, output in (alone, many)] == [
+        "two: all that must hold does, in 60 schedule"
+    ] * 2
+
+
+def test_an_engine_that_is_none_is_refused(scenario: str) -> None:
+    status, output = run(scenario, "--engine", "cloud")
+    assert status == 2
+    assert "expected 'processes'" in output

@@ -18,20 +18,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vfio_migration.engines import EngineError, engine, in_order_of
 from vfio_migration.fleet import (
     BOUNDS,
     MECHANISM,
     SERIAL,
     Asked,
-    EngineError,
     Histogram,
-    engine,
     forecast,
     forecast_one,
     samples_of,
 )
 from vfio_migration.fleet.draws import normal_at
-from vfio_migration.fleet.engines import in_order_of
 from vfio_migration.fleet.figures import figures
 from vfio_migration.scenarios import LogNormal, Scenario, load_scenario, override, parse_scenario, run_scenario
 from vmstate import VirtualClock
@@ -259,7 +257,8 @@ def test_engines_that_are_none_say_so() -> None:
 _WITH_DASK = """
 import json, os, signal, sys
 import distributed
-from vfio_migration.fleet import EngineError, engine, fleet_forecast, forecast
+from vfio_migration.engines import EngineError, engine
+from vfio_migration.fleet import fleet_forecast, forecast
 from vfio_migration.scenarios import load_scenario, override
 
 varying = "vf*.latency.STOP_COPY={ median = 0.08, p99 = 0.2 }"

@@ -88,6 +88,7 @@ def test_too_many_combinations_are_refused() -> None:
 
 
 def test_the_command_prints_draws_and_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     vary = ["--vary", "vf*.latency.STOP_COPY=0.02:0.20:10", "--vary", "strategy=depths,overlapping"]
     result = RUNNER.invoke(app, ["sweep", "host", *vary, "--plot", "sweep.svg", "--json", "sweep.json"])
@@ -106,7 +107,6 @@ def test_the_command_prints_draws_and_writes(tmp_path: Path, monkeypatch: pytest
         (["host", "--vary", "a.b"], "expected KEY="),
         (["host", "--vary", "vf*.paralel=true"], "did you mean"),
         (["host", "--vary", "devices.vf=1:2", "--engine", "cloud"], "expected 'processes'"),
-        (["host", "--vary", "devices.vf=1:2", "--plot", "sweep.doc"], "sweep.doc"),
     ],
 )
 def test_what_cannot_be_swept_is_refused(
@@ -116,3 +116,11 @@ def test_what_cannot_be_swept_is_refused(
     result = RUNNER.invoke(app, ["sweep", *arguments])
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+def test_a_picture_of_no_known_kind_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    result = RUNNER.invoke(app, ["sweep", "host", "--vary", "devices.vf=1:2", "--plot", "sweep.doc"])
+    assert result.exit_code == 2
+    assert "sweep.doc" in result.stderr

@@ -1,5 +1,5 @@
 """
-Where forecasts are worked out: in this process, in several of this machine, or in those of a Dask cluster.
+Where forecasts, sweeps and explorations are worked out: in this process, in several of this machine, or by Dask.
 
 Work is cut into pieces that take far longer than handing them out. What comes back is put in the order of the pieces,
 so that results are the same bytes wherever they were worked out. A piece whose worker died is worked out again.
