@@ -52,6 +52,8 @@ class Machine:
         self._resuming = False
         self._in_change = False  # guarded by the big lock
         self._attempt: Attempt | None = None
+        # Replaced under the big lock and never changed, so that whoever reads it needs no lock: a dict that another
+        # thread changes cannot be copied.
         self._migratables: dict[str, Migratable] = {}
         self._run_state_watchers: tuple[Callable[[RunState, RunState], object], ...] = ()
         self._raised = CallbackErrors()  # outside of migrations; raised by the change under way
@@ -186,10 +188,9 @@ class Machine:
                 )
             if migratable.id in self._migratables:
                 raise RegistrationError(f"machine {self.name!r} has a {migratable.id!r} that migrates already")
-            if first:  # as QEMU saves memory first, by its priority
-                self._migratables = {migratable.id: migratable, **self._migratables}
-            else:
-                self._migratables[migratable.id] = migratable
+            new = {migratable.id: migratable}
+            # As QEMU saves memory first, by its priority.
+            self._migratables = {**new, **self._migratables} if first else {**self._migratables, **new}
 
     def unregister(self, migratable: Migratable) -> None:
         """
@@ -202,7 +203,7 @@ class Machine:
         with self.big_lock:
             if self._migratables.get(migratable.id) is migratable:
                 self._refuse_in_migration(f"taking {migratable.id!r} away")
-                del self._migratables[migratable.id]
+                self._migratables = {key: each for key, each in self._migratables.items() if each is not migratable}
 
     def guest_shutdown(self) -> int:
         """
