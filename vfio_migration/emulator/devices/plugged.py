@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from vfio_migration.changes import Watchdog
@@ -56,11 +57,18 @@ class PluggedDevices:
         self._watchdog: Watchdog | None = None
         self._plugged: dict[int, _Plugged] = {}  # by the identity of the board's device
 
-    def attach(self, specs: _Specs = lambda _: None, watchdog: Watchdog | None = None) -> None:
+    def attach(
+        self,
+        specs: _Specs = lambda _: None,
+        watchdog: Watchdog | None = None,
+        *,
+        said: Mapping[int, str] = MappingProxyType({}),
+    ) -> None:
         """
         Give the machine what the board has by now, and from now on at once; all VFIO devices with this watchdog.
 
-        `specs` says what a scenario has for a device, which it can only once it knows the tree.
+        `specs` says what a scenario has for a device, which it can only once it knows the tree; `said` how each was
+        asked for, by the board's device's identity.
 
         Raises:
             QmpError: a device's options make no sense.
@@ -74,7 +82,10 @@ class PluggedDevices:
                 self._attach(device, {})
         for device, options in waiting:
             for each in family(device):
-                self._attach(each, options if each is device else {})
+                try:
+                    self._attach(each, options if each is device else {})
+                except QmpError as error:
+                    raise QmpError(f"{said[id(device)]}: {error}" if id(device) in said else str(error)) from error
 
     @property
     def mocks(self) -> dict[str, MockDevice]:

@@ -50,19 +50,20 @@ def make_emulated(
         options=configuration.machine_options,
     )
     devices = PluggedDevices(machine, board, only_migratable=configuration.only_migratable)
+    said = {}
     for device in configuration.devices:
         try:
-            devices.plug(device.options, typed=device.typed)
+            said[id(devices.plug(device.options, typed=device.typed))] = device.said
         except QmpError as error:
             raise BadOptionError(f"{device.said}: {error}") from error
     described = None
     if scenario is None:
-        devices.attach()
+        devices.attach(said=said)
     else:
         described = load_process_scenario(scenario, board, destination=configuration.incoming is not None)
         described.prepare(machine)
         use_strategy(machine, described.scenario.strategy)
-        devices.attach(described.spec_of, described.scenario.watchdog)
+        devices.attach(described.spec_of, described.scenario.watchdog, said=said)
         described.arrange_faults(devices.mocks)
     machine.register(OrdinarySection("globalstate", _GLOBAL_STATE))
     descriptors = Descriptors()

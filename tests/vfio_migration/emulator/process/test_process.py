@@ -57,6 +57,10 @@ def test_a_migration_between_two_processes(emulators: Emulators) -> None:
         (("-nodefaults", "-device", "vfio-pci,id=a,x-fail=NOWHERE"), "expected an arc such as"),
         (("-nodefaults", "-device", "edu,id=a,x-stall=reset"), "Property 'edu.x-stall' not found"),
         (
+            ("-nodefaults", "-device", "vfio-pci,id=a,x-latency=soon"),
+            "-device vfio-pci,id=a,x-latency=soon: Property 'vfio-pci.x-latency'",
+        ),
+        (
             ("-qmp", "unix:/nosuch/x,server=on,wait=off"),
             "Failed to bind socket to /nosuch/x: No such file or directory",
         ),
