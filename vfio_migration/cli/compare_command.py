@@ -1,11 +1,12 @@
 """The command `vfio-switchover compare`: two scenarios, or one and itself with other values."""
 
 import json
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
+from vfio_migration.cli.refusal import refuse
 from vfio_migration.drawing import print_comparison
 from vfio_migration.errors import ScenarioError
 from vfio_migration.forecast import compare, predict
@@ -33,14 +34,14 @@ def compare_command(
     Exit status: 0; 2 if a scenario cannot be used or a file cannot be written.
     """
     if second is None and not settings:
-        _refuse("expected another scenario, or --set for another value: what is one to be compared with?")
+        refuse("expected another scenario, or --set for another value: what is one to be compared with?")
     console = console_beside((json_file,))
     check_outputs((json_file,), inputs=(first, second))
     try:
         one = load_scenario(first)
         other = override(one if second is None else load_scenario(second), settings or ())
     except ScenarioError as error:
-        _refuse(str(error))
+        refuse(str(error))
     found = compare(predict(one), predict(other))
     try:
         print_comparison(console, found, show_all=show_all)
@@ -48,8 +49,3 @@ def compare_command(
         cannot_write(STANDARD_OUTPUT, error)
     if json_file is not None:
         write_text(json_file, json.dumps(found.as_json(), indent=2) + "\n")
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(2)

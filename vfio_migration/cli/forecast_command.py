@@ -8,13 +8,14 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
 from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
+from vfio_migration.cli.refusal import refuse
 from vfio_migration.engines import EngineError, engine
 from vfio_migration.errors import ScenarioError
 from vfio_migration.scenarios import Scenario, bundled_scenarios, load_scenario, override
@@ -70,7 +71,7 @@ def forecast_command(
     try:
         from vfio_migration.fleet_drawing import forecast_page, print_forecast  # noqa: PLC0415 - needs an extra
     except ImportError:
-        _refuse("forecasts need numpy: pip install 'vfio-switchover[fleet]'")
+        refuse("forecasts need numpy: pip install 'vfio-switchover[fleet]'")
     settings = [*(settings or ()), *([f"strategy={strategy}"] if strategy is not None else ())]
     loaded = {name: _loaded(path, settings) for name, path in files.items()}
     found = _forecast(loaded, samples, seed, limit, engine_name)
@@ -104,7 +105,7 @@ def _forecast(
                 on_done=lambda count: progress.advance(task, count),
             )
     except EngineError as error:
-        _refuse(str(error))
+        refuse(str(error))
     except KeyboardInterrupt:
         typer.echo("interrupted: nothing was written", err=True)
         raise typer.Exit(_INTERRUPTED) from None
@@ -127,7 +128,7 @@ def _files(given: Sequence[str]) -> dict[str, Path | str]:
             found += matched or [each]  # which loading says is none
     unique = list(dict.fromkeys(found))
     if not unique:
-        _refuse(f"no scenarios in {', '.join(given)}: expected files that end in .toml")
+        refuse(f"no scenarios in {', '.join(given)}: expected files that end in .toml")
     stems = Counter(Path(each).stem for each in unique)
     return {Path(each).stem if stems[Path(each).stem] == 1 else str(each): each for each in unique}
 
@@ -136,7 +137,7 @@ def _loaded(path: Path | str, settings: list[str] | None) -> Scenario:
     try:
         return override(load_scenario(path), settings or ())
     except ScenarioError as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
 def _csv(found: "Forecast") -> str:
@@ -148,8 +149,3 @@ def _csv(found: "Forecast") -> str:
         for bound, figures in each.figures.items():
             rows.writerow((each.name, bound, *figures.as_json().values()))
     return text.getvalue()
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(2)

@@ -5,13 +5,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import StrEnum
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
 from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
+from vfio_migration.cli.refusal import refuse
 from vfio_migration.drawing import print_measurement
 from vfio_migration.errors import VFIOMigrationError
 from vfio_migration.kernel import KernelDevice, KernelDeviceError, LinuxSystem, System, locate
@@ -70,7 +71,7 @@ def measure_command(
     modes = MODES if mode is MeasuredMode.ALL else (str(mode),)
     targets = [name for given in to or () for name in given.split(",")]
     if targets and len(targets) != len(devices):
-        _refuse(f"{len(devices)} devices and {len(targets)} to send their states to: expected one for each, or none")
+        refuse(f"{len(devices)} devices and {len(targets)} to send their states to: expected one for each, or none")
     _announce(devices, targets, runs, modes)
     if not yes:
         _ask()
@@ -104,7 +105,7 @@ def _announce(devices: Sequence[str], targets: Sequence[str], runs: int, modes: 
 def _ask() -> None:
     """Have somebody agree, or leave."""
     if not sys.stdin.isatty():
-        _refuse("nobody can be asked here: --yes agrees beforehand")
+        refuse("nobody can be asked here: --yes agrees beforehand")
     if not typer.confirm("Go on?", err=True):
         raise typer.Exit(2)
 
@@ -119,7 +120,7 @@ def _measured(devices: Sequence[str], targets: Sequence[str], runs: int, modes: 
                 task = progress.add_task("measuring", total=runs * len(modes))
                 return measure(subjects, runs=runs, modes=modes, on_run=lambda: progress.advance(task))
     except (KernelDeviceError, VFIOMigrationError) as error:
-        _refuse(str(error))
+        refuse(str(error))
     except KeyboardInterrupt:
         typer.echo("interrupted: the devices were reset and given back", err=True)
         raise typer.Exit(_INTERRUPTED) from None
@@ -134,8 +135,3 @@ def _opened(opened: ExitStack, devices: Sequence[str], targets: Sequence[str]) -
     real = [opened.enter_context(KernelDevice(name, system=here)) for name in (*devices, *targets)]
     pairs: list[KernelDevice | None] = [*real[len(devices) :]] or [None for _ in devices]
     return [Subject(source.name, source, pair) for source, pair in zip(real[: len(devices)], pairs, strict=True)]
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(2)

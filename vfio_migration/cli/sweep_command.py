@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
+from vfio_migration.cli.refusal import refuse
 from vfio_migration.engines import EngineError, engine
 from vfio_migration.errors import ScenarioError
 from vfio_migration.scenarios import load_scenario, override
@@ -59,7 +60,7 @@ def sweep_command(
     try:
         points = _swept(scenario, settings, vary, samples, seed, engine_name)
     except ScenarioError as error:
-        _refuse(str(error))
+        refuse(str(error))
     except KeyboardInterrupt:
         typer.echo("interrupted: nothing was written", err=True)
         raise typer.Exit(_INTERRUPTED) from None
@@ -80,7 +81,7 @@ def _swept(
     try:
         from vfio_migration.fleet import parse_vary, sweep  # noqa: PLC0415 - needs an extra
     except ImportError:
-        _refuse("sweeps need numpy: pip install 'vfio-switchover[fleet]'")
+        refuse("sweeps need numpy: pip install 'vfio-switchover[fleet]'")
     loaded = override(load_scenario(scenario), settings or ())
     varied = [parse_vary(each) for each in vary]
     progress = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
@@ -96,7 +97,7 @@ def _swept(
                 on_done=lambda count: progress.advance(task, count),
             )
     except EngineError as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
 def _table(points: "Sequence[Point]") -> Table:
@@ -124,11 +125,6 @@ def _plot(file: str, points: "Sequence[Point]") -> None:
     try:
         write_sweep(points, file)
     except ImportError:
-        _refuse("pictures need matplotlib: pip install 'vfio-switchover[plot]'")
+        refuse("pictures need matplotlib: pip install 'vfio-switchover[plot]'")
     except (OSError, ValueError) as error:
         cannot_write(file, error)
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(2)
