@@ -6,11 +6,13 @@ so that results are the same bytes wherever they were worked out. A piece whose 
 """
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from vfio_migration.errors import VFIOMigrationError
 
@@ -37,11 +39,48 @@ def engine(name: str | None) -> Iterator[Callable[[], Executor] | None]:
         yield None
     elif name == PROCESSES:
         # Spawned, not forked: this process may have threads, whose locks a fork would copy as they are.
-        yield lambda: ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"))
+        yield lambda: _Processes(os.cpu_count(), mp_context=get_context("spawn"))
     elif name.startswith(DASK) and name != DASK:
         yield from _dask(name.removeprefix(DASK))
     else:
         raise EngineError(f"{name!r}: expected 'processes', or 'dask:ADDRESS' with a scheduler's address")
+
+
+class _Processes(ProcessPoolExecutor):
+    """
+    Processes that leave a Ctrl-C, which the terminal sends to all of them, to the one that hands out the work.
+
+    They are started by `submit`. What is blocked then stays blocked in a process that is started, from its first
+    instruction on. Rejected: an initializer that ignores it. Until that is called, a Ctrl-C would end a worker with a
+    traceback.
+    """
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Hand out a piece of work."""
+        with _interrupts_later():
+            return super().submit(fn, *args, **kwargs)
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """
+    Have a Ctrl-C come afterwards, and not at all in a process that is started meanwhile.
+
+    Blocking is not enough for the former: the system may give the signal to any other thread, such as one of a library
+    in C, and Python then raises it here all the same, with a process half started.
+    """
+    came: list[int] = []
+    here = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if here else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if here:
+            signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _dask(address: str) -> Iterator[Callable[[], Executor]]:

@@ -2,7 +2,11 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
 import sys
+import sysconfig
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -166,3 +170,32 @@ def test_the_page_has_a_row_for_each_the_worst_first_and_loads_nothing(folder: P
     assert page.rows[1][-1] != "0.0 %"
     assert "prefers-color-scheme: dark" in text
     assert text.count('class="limit"') == 4  # of three rows and the legend
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_ctrl_c_to_all_processes_ends_all_of_them_without_a_word_of_theirs(folder: Path) -> None:
+    for number in range(30):
+        (folder / f"many{number}.toml").write_text(FILE, encoding="utf-8")
+    command: list[str | Path] = [
+        Path(sysconfig.get_path("scripts"), "vfio-switchover"),
+        "forecast",
+        "many*.toml",
+        "--samples",
+        "2000000",
+    ]
+    process = subprocess.Popen(
+        [*command, "--engine", "processes"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=folder,
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while len(children.read_text().split()) < 2:  # the workers are there, and the resource tracker
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=50)
+    assert process.returncode == 130
+    assert said == "interrupted: nothing was written\n"
