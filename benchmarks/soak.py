@@ -36,6 +36,7 @@ from vfio_migration import (
     MigrationStatus,
     Outgoing,
     Watchdog,
+    use_strategy,
 )
 from vfio_migration.device.state_machine import transition_path
 from vfio_migration.testing import (
@@ -53,6 +54,7 @@ from vmstate import Machine, MonitorEvent, RealClock, VirtualClock
 ARCS = [
     (current, target) for current in DeviceState for target in DeviceState if DeviceState.ERROR not in (current, target)
 ]
+_STRATEGIES = ("depths", "depths", "serial", "overlapping", "pool:1", "pool:2")
 REAL_SHARE = 0.15  # of the machines run in real time
 KINDS = ["fail", "error", "stall", "reset", "read", "write", "chance", "handler", "subscriber"]
 STATUSES = ["setup", "active", "pre-switchover", "device", "failing", "completed", "failed"]
@@ -88,6 +90,8 @@ class RandomPair(PairRig):
         self.rigs = self.source, self.destination
         self.raising: list[Raising] = []
         self.parameters = MigrationParameters(multifd_channels=rng.choice([0, 0, 0, 0, 1, 3]))
+        for rig in self.rigs:
+            use_strategy(rig.machine, rng.choice(_STRATEGIES))
         count = rng.choice([1, 1, 2, 3, 5])
         self.flags = {f"d{number}": self._flags(rng, alone=count == 1) for number in range(count)}
         for name in self.flags:
