@@ -149,7 +149,7 @@ def test_a_device_that_comes_back_when_it_is_given_up_is_lost_or_not_and_stays_s
 def test_give_up_against_come_back_between_any_two_lines(threads: str) -> None:
     preempt = (vfio_migration.changes.device_thread, vfio_migration.changes.launchers.parked)
     for policy in ("pct", "random"):
-        explore(watched(threads, 4.0, 4.0), policy=policy, schedules=500, preempt=preempt).check()
+        explore(watched(threads, 4.0, 4.0), policy=policy, schedules=200, preempt=preempt).check()
 
 
 # Cancelling
@@ -209,7 +209,7 @@ def test_a_cancel_between_any_two_lines_leaves_one_side_running(moment: str, pol
     preempt = (vfio_migration.live.control, vfio_migration.live.source)
     for timing in ("exact", "any"):
         test = cancelled(threads, MOMENTS[moment], set())
-        explore(test, policy=policy, timing=timing, schedules=150, preempt=preempt).check()
+        explore(test, policy=policy, timing=timing, schedules=60, preempt=preempt).check()
 
 
 # Migrations with faults

@@ -57,7 +57,7 @@ def test_passes_hold_between_any_two_lines(strategy: str, policy: str, threads: 
         vfio_migration.changes.device_thread,
         vfio_migration.strategies.places,
     )
-    explore(back_and_forth(strategy, threads), policy=policy, schedules=150, preempt=preempt).check()
+    explore(back_and_forth(strategy, threads), policy=policy, schedules=40, preempt=preempt).check()
 
 
 def given_up(strategy: str, threads: str) -> Test:
@@ -104,7 +104,7 @@ def test_giving_up_holds_between_any_two_lines(strategy: str) -> None:
         vfio_migration.strategies.places,
     )
     for policy in ("pct", "random"):
-        explore(given_up(strategy, "per-change"), policy=policy, schedules=300, preempt=preempt).check()
+        explore(given_up(strategy, "per-change"), policy=policy, schedules=80, preempt=preempt).check()
 
 
 def migrated(strategy: str, threads: str, **faults: Any) -> Test:
