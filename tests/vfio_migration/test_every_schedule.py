@@ -307,7 +307,7 @@ def test_devices_side_by_side_hold_in_some_orders(fault: str) -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("timing", ["exact", "any"])
 def test_devices_side_by_side_hold_in_any_order(fault: str, timing: str) -> None:
-    explore(side_by_side("per-change", fault, set()), policy="pct", timing=timing, schedules=30).check()
+    explore(side_by_side("per-change", fault, set()), policy="pct", timing=timing, schedules=15).check()
 
 
 @pytest.mark.slow
