@@ -8,3 +8,5 @@ from vfio_migration.scenarios.file import bundled_scenarios
 _LONG = {"gpus": [pytest.mark.slow, pytest.mark.timeout(300)]}
 
 BUNDLED = [pytest.param(name, marks=_LONG.get(name, ())) for name in bundled_scenarios()]
+# Without it: a minute and more of CI for each test of what does not depend on how large a state is.
+SHORT = [each for each in BUNDLED if each.values[0] not in _LONG]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from suite.bundled import BUNDLED
+from suite.bundled import SHORT
 from suite.machines import SMALL, small
 from suite.pictured import over_channels, whole
 
@@ -49,7 +49,7 @@ def renamed(name: str, device: str = "vf") -> Scenario:
     return parse_scenario(SMALL.replace('"vf', f'"{device}'), Path(f"{name}.toml"))
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", SHORT)
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
 @pytest.mark.parametrize("width", [40, 80])
 def test_a_result_is_plain_text_of_the_console_s_width_and_encoding(name: str, encoding: str, width: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suite.bundled import BUNDLED
+from suite.bundled import SHORT
 from suite.pictured import whole
 
 from vfio_migration.recorded.critical_path import Link, condensed, critical_path
@@ -85,7 +85,7 @@ def test_what_devices_do_in_turn_is_put_together_and_the_rest_is_the_last_line()
 
 
 @pytest.mark.parametrize("mode", ["serial", "parallel"])
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", SHORT)
 def test_in_virtual_time_the_path_is_work_without_a_gap_and_as_long_as_the_switchover(name: str, mode: str) -> None:
     scenario = load_scenario(name)
     run = run_once(scenario if mode == "parallel" else scenario.serial(), VirtualClock())

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suite.bundled import BUNDLED
+from suite.bundled import SHORT
 from suite.machines import small
 from suite.scenarios import blackouts, machines
 
@@ -20,7 +20,7 @@ from vfio_migration.scenarios.runner import MOST_RECORDED, PARTS, ModeResult, Re
 from vmstate import Machine, VirtualClock
 
 MICROSECOND = 1e-6
-bundled = pytest.mark.parametrize("name", BUNDLED)
+bundled = pytest.mark.parametrize("name", SHORT)
 
 
 def run(scenario: Scenario, *modes: str, runs: int = 1) -> Result:

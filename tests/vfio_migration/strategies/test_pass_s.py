@@ -8,7 +8,7 @@ from typing import Self
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suite.bundled import BUNDLED
+from suite.bundled import SHORT
 from suite.scenarios import machines
 from suite.strategies import STRATEGIES
 
@@ -123,7 +123,7 @@ def test_any_machine_takes_in_virtual_time_what_its_plan_says(name: str, scenari
         assert run.report.switchover_s == pytest.approx(seconds, abs=1e-6, rel=0)
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", SHORT)
 @pytest.mark.parametrize("strategy", ["serial", "overlapping", "pool:2", "pool:4"])
 def test_bundled_scenarios_do_too(name: str, strategy: str) -> None:
     scenario = load_scenario(name).with_strategy(strategy)
