@@ -1,6 +1,7 @@
 """The command `vfio-switchover compare`: two scenarios, or one and itself with other values."""
 
 import json
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -42,7 +43,10 @@ def compare_command(
         other = override(one if second is None else load_scenario(second), settings or ())
     except ScenarioError as error:
         refuse(str(error))
-    found = compare(predict(one), predict(other))
+    changed = predict(other)
+    if settings:  # else both columns would have one name
+        changed = replace(changed, scenario=f"{other.name}, as set")
+    found = compare(predict(one), changed)
     try:
         print_comparison(console, found, show_all=show_all)
     except OSError as error:

@@ -57,7 +57,9 @@ def test_what_never_is_is_said_so() -> None:
 def test_the_command_holds_two_files_or_one_and_a_change_against_each_other(tmp_path: Path) -> None:
     with_change = RUNNER.invoke(app, ["compare", "host", "--set", "vf*.parallel=false", "--json", "-"])
     assert with_change.exit_code == 0
-    assert not json.loads(with_change.stdout)["same"]
+    data = json.loads(with_change.stdout)
+    assert not data["same"]
+    assert (data["first"], data["second"]) == ("host", "host, as set")
     two = RUNNER.invoke(app, ["compare", "vfs", "mixed"])
     assert two.exit_code == 0
     assert "vfs" in two.stdout
