@@ -76,8 +76,8 @@ class Listener:
         if session is not None:
             session.close(flush=False)
 
-    def close(self) -> None:
-        """Listen no more, say what is to be said still, and leave the client; waits for that."""
+    def close(self, *, flush: bool = True) -> None:
+        """Listen no more, say what is to be said still (`flush`), and leave the client; waits for that."""
         with self._lock:
             already, self._closed = self._closed, True
             session = self._session
@@ -86,7 +86,7 @@ class Listener:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes whoever accepts
         if session is not None:
-            session.close()
+            session.close(flush=flush)
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join()
         self._socket.close()

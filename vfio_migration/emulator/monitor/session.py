@@ -105,6 +105,9 @@ class Session:
             self._outbox.flush()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+        with self._changed:  # the reader may wait for a command that never ends: a device stalls, or no machine came
+            self._over = True
+            self._changed.notify_all()
 
     def take_descriptor(self) -> int | None:
         """Give the descriptor that came with the command, to whom it belongs from now on."""

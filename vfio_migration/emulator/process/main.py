@@ -65,6 +65,7 @@ class Process:
         self._log: Log | None = None
         self._listeners: list[Listener] = []
         self._pidfile: PidFile | None = None
+        self._early: EarlyCommands | None = None
 
     def run(self) -> int:
         """Live until somebody ends it; gives the exit status."""
@@ -86,7 +87,9 @@ class Process:
                 background.ready()
         except QmpError as error:
             self._fail(str(error))
-            self._close()
+            self._close(flush=False)  # no command that waits for a machine is answered any more
+            if self._early is not None:
+                self._early.give_up()
             return 1
         self._live(emulated)
         self._close()
@@ -102,7 +105,7 @@ class Process:
         configuration = self._configuration
         assert self._log is not None  # noqa: S101 - made before
         profile = _profile()
-        commands = EarlyCommands(profile)
+        self._early = commands = EarlyCommands(profile)
         for where in configuration.monitors:
             self._listeners.append(open_monitor(where, commands))
             self._listeners[-1].start()
@@ -166,9 +169,9 @@ class Process:
         last.start()
         last.join(_ENDS_WITHIN_S)
 
-    def _close(self) -> None:
+    def _close(self, *, flush: bool = True) -> None:
         for listener in self._listeners:
-            listener.close()
+            listener.close(flush=flush)
         if self._pidfile is not None:
             self._pidfile.remove()
         if self._log is not None:

@@ -20,7 +20,7 @@ class EarlyCommands:
     The commands of monitors that are there before their machine is (`monitor.session.Commands`).
 
     Whoever connects is greeted at once, as by a QEMU that is about to find out that it cannot be; commands wait until
-    `ready` has said who carries them out. `_ready` is set once, after `_commands`.
+    `ready` has said who carries them out, or `give_up` that nobody will. `_ready` is set once, after `_commands`.
     """
 
     def __init__(self, profile: Profile) -> None:
@@ -31,6 +31,10 @@ class EarlyCommands:
     def ready(self, commands: Commands) -> None:
         """Have commands carried out from now on."""
         self._commands = commands
+        self._ready.set()
+
+    def give_up(self) -> None:
+        """Have nobody wait any more: there will be no machine."""
         self._ready.set()
 
     def greeting(self) -> Mapping[str, Any]:
@@ -51,7 +55,8 @@ class EarlyCommands:
 
     def _when_ready(self) -> Commands:
         self._ready.wait()
-        assert self._commands is not None  # noqa: S101 - set before
+        if self._commands is None:
+            raise QmpError("there is no machine, and the process is about to end")
         return self._commands
 
 
