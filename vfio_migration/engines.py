@@ -7,7 +7,6 @@ so that results are the same bytes wherever they were worked out. A piece whose 
 
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from vfio_migration.errors import VFIOMigrationError
+from vmstate import uncut
 
 _Piece = TypeVar("_Piece")
 _Found = TypeVar("_Found")
@@ -69,18 +69,12 @@ def _interrupts_later() -> Iterator[None]:
     Blocking is not enough for the former: the system may give the signal to any other thread, such as one of a library
     in C, and Python then raises it here all the same, with a process half started.
     """
-    came: list[int] = []
-    here = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if here else None
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if here:
-            signal.signal(signal.SIGINT, before)
-        if came:
-            signal.raise_signal(signal.SIGINT)
+    with uncut:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _dask(address: str) -> Iterator[Callable[[], Executor]]:

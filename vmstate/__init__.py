@@ -46,6 +46,7 @@ from vmstate.errors import (
     VmStateError,
 )
 from vmstate.handlers import HandlerEntry, HandlerList, PassKind
+from vmstate.interrupts import heard, take_interrupt, uncut, uncut_between_waits
 from vmstate.log import get_logger
 from vmstate.machine import Machine
 from vmstate.migratable import Attempt, LoadStream, Migratable, MigrationEvent, SaveStream
@@ -115,8 +116,12 @@ __all__ = [
     "fails_a_test",
     "finite_or_none",
     "get_logger",
+    "heard",
     "parse_qtree",
     "seconds_to_ns",
+    "take_interrupt",
     "tee",
+    "uncut",
+    "uncut_between_waits",
     "wait_until",
 ]

@@ -7,6 +7,7 @@ from typing import Self
 
 from vmstate.clocks import Clock
 from vmstate.errors import BigLockError
+from vmstate.interrupts import uncut
 
 
 class _Bar:
@@ -86,12 +87,17 @@ class BigLock:
         if self.held:
             self._depth += 1
             return
+        uncut.begin()  # until it is released: there is no moment at which Ctrl-C could leave it held
         participation = self._clock.taking_part()
-        participation.__enter__()
         try:
-            self._lock.acquire()
-        except BaseException:
-            participation.__exit__(None, None, None)
+            participation.__enter__()
+            try:
+                self._lock.acquire()
+            except BaseException:
+                participation.__exit__(None, None, None)
+                raise
+        except BaseException as error:
+            uncut.end(error)
             raise
         # From here on others see themselves as not the owner whatever they read: the identity is written by its owner
         # alone, and compared by everybody with their own. (Python's integers are read and written whole, with or
@@ -106,8 +112,12 @@ class BigLock:
 
         Raises:
             BigLockError: the calling thread does not hold it.
+            KeyboardInterrupt: a Ctrl-C came while it was held; the lock is free.
 
         """
+        self._release(None)
+
+    def _release(self, error: BaseException | None) -> None:
         if not self.held:
             raise BigLockError(
                 f"thread {threading.current_thread().name!r} does not hold the big lock of machine "
@@ -120,6 +130,7 @@ class BigLock:
             self._lock.release()
             if participation is not None:
                 participation.__exit__(None, None, None)
+            uncut.end(error)
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -128,7 +139,7 @@ class BigLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.release()
+        self._release(error)
 
     def barred(self) -> AbstractContextManager[None]:
         """Mark the calling thread, in the context, as one that the holder of the lock waits for."""

@@ -19,10 +19,10 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
-from vmstate._interrupts import deferred_interrupts
 from vmstate.big_lock import BigLock
 from vmstate.clocks import RealClock
 from vmstate.errors import NestedNotificationError
+from vmstate.interrupts import uncut
 from vmstate.run_state import RunState
 
 Callback = Callable[[bool, RunState], object]
@@ -193,7 +193,7 @@ class HandlerList:
 
         """
         self.big_lock.refuse_barred(what)
-        with deferred_interrupts(), self.big_lock:
+        with uncut, self.big_lock:
             if self._notifying:
                 raise NestedNotificationError(
                     f"a handler cannot {what} the machine that is calling it: a notification is under way; "

@@ -19,7 +19,7 @@ LEFT = {
     "query-pci-and-qtree": 1,  # a migration that is found in its set-up, before it fails
 }
 TURNS = 3
-QUICK = ("greeting-oob", "migrate-unix-uri")
+QUICK = ("greeting-oob",)
 NAMES = sorted(
     path.stem for path in DIALOGUES.glob("*.jsonl") if "json" not in path.stem and path.stem != "greeting-raw"
 )

@@ -45,7 +45,7 @@ class DeviceThread:
       mechanism: an AssertionError.
     - Work is never lost: where no thread can be started it is done on the spot.
     - What the work raises is raised where it is joined.
-    - A Ctrl-C during the wait is raised when the thread has ended; a second one leaves it behind.
+    - A first Ctrl-C waits until the thread is joined (`vmstate.interrupts`); a second one leaves it behind.
     - A job that the watchdog gives up counts as joined; the device is lost. What waits for a link, or for the other
       side, is never given up here.
 
@@ -107,22 +107,15 @@ class DeviceThread:
         self.check_launched(name)
         launch, job = self._launch, self._job
         assert launch is not None and job is not None  # noqa: S101, PT018 - checked
-        interrupt = None
         try:
             in_time = self._join(job)
-            if not launch.ended and in_time:
-                in_time = self._see_to(launch, job)
-        except KeyboardInterrupt as error:
-            interrupt = error
-            in_time = self._see_to(launch, job)
+        except KeyboardInterrupt:
+            self._give_up(job, "was left by a second Ctrl-C")
+            raise
         except BaseException as error:
             self._give_up(job, f"could not be waited for: {error}")
             raise
         self._launch = None
-        if interrupt is not None:
-            if launch.error is not None:
-                interrupt.add_note(f"the work that was waited for failed too: {launch.error!r}")
-            raise interrupt
         if in_time and launch.error is not None:
             raise launch.error
 
@@ -137,11 +130,9 @@ class DeviceThread:
 
     def _see_to(self, launch: Launch, job: Job) -> bool:
         """
-        Make sure that the work is done after a Ctrl-C, when nobody knows; False if it was given up.
+        Make sure that the work is done where a thread's start was cut, when nobody knows; False if it was given up.
 
-        Looked at again and again instead of joined: up to Python 3.12, a join that Ctrl-C cuts short takes the thread
-        for ended (bpo-45274), and a second join returns at once while the device is still on its way
-        (tests/vfio_migration/test_ctrl_c.py: raised when all threads are joined).
+        Looked at again and again instead of joined: whether there is a thread to be joined is what nobody knows.
         """
         launch.run()  # does nothing if the thread has begun
         limit_s, waited_s, before = self._watchdog.give_up_after_s, 0.0, job.progress()

@@ -14,7 +14,7 @@ from vfio_migration.live.same_process import LocalAcceptor
 from vfio_migration.live.socket_acceptor import SocketAcceptor
 from vfio_migration.live.source import Takeover
 from vfio_migration.live.status import MigrationStatus
-from vmstate import CallbackErrors, Machine, RealClock, finite_or_none
+from vmstate import CallbackErrors, Machine, RealClock, finite_or_none, uncut, uncut_between_waits
 
 
 class Incoming:
@@ -80,6 +80,11 @@ class Incoming:
         )
 
     @property
+    def started(self) -> bool:
+        """Whether it was started."""
+        return self._thread is not None
+
+    @property
     def status(self) -> MigrationStatus:
         """How the migration stands, as its destination sees it."""
         return self._receiving.destination.status
@@ -109,9 +114,9 @@ class Incoming:
             RuntimeError: the system has no thread for it.
 
         """
-        if self._thread is not None or not self._starting.acquire(blocking=False):
-            raise MigrationRefusedError("The incoming migration has already been started")
-        with self._clock.taking_part(), ExitStack() as undo:
+        with uncut, self._clock.taking_part(), ExitStack() as undo:
+            if self._thread is not None or not self._starting.acquire(blocking=False):
+                raise MigrationRefusedError("The incoming migration has already been started")
             undo.callback(self._starting.release)
             self._receiving.refuse()
             self._acceptor.open()  # first: of a machine that became a destination not every state can be restored
@@ -126,7 +131,8 @@ class Incoming:
         """Wait for nobody any more, or cut the connection; False if it is over. The migration fails."""
         if self._thread is None or self.status.over:
             return False
-        self._acceptor.abort()
+        with uncut:
+            self._acceptor.abort()
         return True
 
     def continue_(self) -> None:
@@ -146,12 +152,12 @@ class Incoming:
         if self._thread is None:
             raise MigrationRefusedError("the migration was not started")
         refuse_thread(self._machine, "wait for the migration of")
-        with self._clock.taking_part():
+        with uncut_between_waits, self._clock.taking_part():
             if not self._over.wait(finite_or_none(timeout)):
                 raise TimeoutError(f"the incoming migration is still '{self.status}' after {timeout} s")
             self._clock.join(self._thread)
-        self._raised.raise_first()
-        return self._receiving.report()
+            self._raised.raise_first()
+            return self._receiving.report()
 
     def _run(self) -> None:
         try:

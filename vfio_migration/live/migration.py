@@ -17,7 +17,7 @@ from vfio_migration.live.sending import Sending
 from vfio_migration.live.source import Takeover
 from vfio_migration.live.status import MigrationStatus
 from vfio_migration.live.steered import Steered
-from vmstate import CallbackErrors, ClockError, Machine
+from vmstate import CallbackErrors, ClockError, Machine, take_interrupt, uncut, uncut_between_waits
 
 
 def migrate(
@@ -54,18 +54,20 @@ def migrate(
         sockets=sockets,
         on_status=on_status,
     )
-    with source.clock.taking_part():
-        migration.start()
+    with uncut_between_waits, source.clock.taking_part():
         try:
-            migration.wait_for_end()
+            migration.start()
+            report = migration.wait()
         except KeyboardInterrupt:
+            if not migration.started:
+                raise
             # In a thread of its own: to cancel may have to wait for the big lock, and a second Ctrl-C leaves at once
             # without taking that back.
             canceller = source.clock.start_thread(migration.cancel, "mig/cancel")
             report = migration.wait()
             source.clock.join(canceller)
             return replace(report, interrupted=True)
-        return migration.wait()
+        return replace(report, interrupted=True) if take_interrupt() else report
 
 
 class Migration(Steered):
@@ -129,9 +131,9 @@ class Migration(Steered):
             RuntimeError: the system has no threads for it.
 
         """
-        if self._sending.control is not None:
+        if self.started:
             raise MigrationRefusedError("a migration is started once: make another one to try again")
-        with self._clock.taking_part():
+        with uncut, self._clock.taking_part():
             self._refuse()
             with ExitStack() as undo:
                 self._connect(undo)
@@ -161,9 +163,10 @@ class Migration(Steered):
             BaseException: what a callback raised.
 
         """
-        self.wait_for_end(timeout)
-        self._raised.raise_first()
-        return self._report()
+        with uncut_between_waits:
+            self.wait_for_end(timeout)
+            self._raised.raise_first()
+            return self._report()
 
     def _own_threads(self) -> Sequence[threading.Thread]:
         return self._threads

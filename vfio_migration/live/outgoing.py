@@ -16,7 +16,7 @@ from vfio_migration.live.socket_connector import SocketConnector
 from vfio_migration.live.source import Takeover
 from vfio_migration.live.status import MigrationStatus
 from vfio_migration.live.steered import Steered
-from vmstate import CallbackErrors, Machine, RealClock
+from vmstate import CallbackErrors, Machine, RealClock, uncut, uncut_between_waits
 
 
 class Outgoing(Steered):
@@ -100,9 +100,9 @@ class Outgoing(Steered):
             RuntimeError: the system has no thread for it.
 
         """
-        if self._sending.control is not None:
+        if self.started:
             raise MigrationRefusedError("a migration is started once: make another one to try again")
-        with self._clock.taking_part(), ExitStack() as undo:
+        with uncut, self._clock.taking_part(), ExitStack() as undo:
             self._sending.refuse()
             self._sending.tie()
             undo.callback(self._sending.untie)
@@ -119,9 +119,10 @@ class Outgoing(Steered):
             BaseException: what a callback raised.
 
         """
-        self.wait_for_end(timeout)
-        self._raised.raise_first()
-        return self._sending.report()
+        with uncut_between_waits:
+            self.wait_for_end(timeout)
+            self._raised.raise_first()
+            return self._sending.report()
 
     def _run(self) -> None:
         try:

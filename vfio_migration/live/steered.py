@@ -10,7 +10,7 @@ from vfio_migration.live.info import MigrationInfo
 from vfio_migration.live.parameters import MigrationParameters
 from vfio_migration.live.sending import Sending
 from vfio_migration.live.status import MigrationStatus
-from vmstate import Clock, Machine, finite_or_none
+from vmstate import Clock, Machine, finite_or_none, uncut
 
 
 class Steered:
@@ -21,6 +21,11 @@ class Steered:
         self._clock = clock
         self._machines = machines
         self._over = clock.event("the end of the migration")
+
+    @property
+    def started(self) -> bool:
+        """Whether it was started."""
+        return self._sending.control is not None
 
     @property
     def status(self) -> MigrationStatus:
@@ -38,7 +43,8 @@ class Steered:
 
         Waits for the big lock of the source, as a command of QEMU's monitor does, and so for the end of a stop.
         """
-        return self._sending.cancel()
+        with uncut:
+            return self._sending.cancel()
 
     def disconnect(self) -> None:
         """
@@ -46,7 +52,8 @@ class Steered:
 
         Takes no lock: it is what is left when whoever holds the big lock waits for the other side.
         """
-        self._sending.disconnect()
+        with uncut:
+            self._sending.disconnect()
 
     @property
     def parameters(self) -> MigrationParameters:
@@ -62,7 +69,8 @@ class Steered:
             WrongStatusError: QEMU has it as a capability, and the migration was started.
 
         """
-        self._sending.set_parameters(**changes)
+        with uncut:
+            self._sending.set_parameters(**changes)
 
     def continue_(self) -> None:
         """
@@ -72,7 +80,8 @@ class Steered:
             WrongStatusError: it does not wait there; nothing is remembered.
 
         """
-        self._sending.continue_()
+        with uncut:
+            self._sending.continue_()
 
     def info(self) -> MigrationInfo:
         """Say how it stands (QMP `query-migrate`); at any time, from any thread."""
@@ -87,7 +96,7 @@ class Steered:
             MigrationRefusedError: it was never started, or this is a thread for which it waits.
 
         """
-        if self._sending.control is None:
+        if not self.started:
             raise MigrationRefusedError("the migration was not started")
         if threading.current_thread() in self._own_threads():
             raise MigrationRefusedError("the calling thread is one of the migration's own, which would wait for itself")

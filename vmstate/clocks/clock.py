@@ -16,6 +16,7 @@ from functools import partial
 from typing import Protocol
 
 from vmstate.clocks._threads import start
+from vmstate.interrupts import heard, uncut, uncut_between_waits
 
 NS_PER_SECOND = 1_000_000_000
 _MANY_S = 1e200  # of so many nothing overflows
@@ -130,23 +131,29 @@ class RealClock:
 
     def sleep(self, seconds: float) -> None:
         """Sleep for real."""
-        time.sleep(seconds)
+        with heard:
+            time.sleep(seconds)
 
     def start_thread(self, target: Callable[[], object], name: str) -> threading.Thread:
         """Start a daemon thread, so that one that stalls does not keep the process alive."""
         thread = threading.Thread(target=target, name=name, daemon=True)
-        start(thread)
+        with uncut:
+            start(thread)
         return thread
 
     def join(self, thread: threading.Thread, timeout: float | None = None) -> bool:
         """
         Join for real.
 
-        Until Python 3.13, a join that Ctrl-C interrupts takes the thread for one that has ended (bpo-45274): who
-        goes on waiting after that has to know by other means when the thread is done.
+        Until Python 3.13, a join that is cut takes the thread for one that has ended (bpo-45274): none is cut here by a
+        first Ctrl-C.
         """
-        thread.join(finite_or_none(timeout))
-        return not thread.is_alive()
+
+        def joined(limit_s: float | None) -> bool:
+            thread.join(limit_s)
+            return not thread.is_alive()
+
+        return _looking_up(joined, finite_or_none(timeout))
 
     def give_way(self) -> None:
         """
@@ -171,18 +178,39 @@ class RealClock:
 
 
 class _RealEvent(threading.Event):
+    """An event of `threading` whose own lock no Ctrl-C leaves held: its methods are Python, and could be cut."""
+
+    def set(self) -> None:
+        with uncut:
+            super().set()
+
+    def clear(self) -> None:
+        with uncut:
+            super().clear()
+
     def wait(self, timeout: float | None = None) -> bool:
-        limit = finite_or_none(timeout)
-        if limit is None and threading.current_thread() is threading.main_thread():
-            # A Ctrl-C in the moment between the interpreter's last look and the wait in the kernel wakes nobody: it
-            # is heard at the next look, which without a limit never comes.
-            while not super().wait(_HEARD_WITHIN_S):
-                pass
-            return True
-        return super().wait(limit)
+        return _looking_up(super().wait, finite_or_none(timeout))
 
 
-_HEARD_WITHIN_S = 0.5
+def _looking_up(wait: Callable[[float | None], bool], limit_s: float | None) -> bool:
+    """
+    Wait in one go, or in the main thread in many, between which Ctrl-C is heard: the wait itself is never cut.
+
+    Were it cut, a lock of `threading` could stay held. And a signal that comes between the interpreter's last look and
+    the wait in the kernel would wake nobody: it is heard at the next look, which without a limit never comes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return wait(limit_s)
+    until = math.inf if limit_s is None else time.monotonic() + limit_s
+    with uncut_between_waits:
+        while not wait(max(0.0, min(_HEARD_WITHIN_S, until - time.monotonic()))):
+            heard.look()
+            if time.monotonic() >= until:
+                return False
+        return True
+
+
+_HEARD_WITHIN_S = 0.05
 _yield: Callable[[], None] = getattr(os, "sched_yield", partial(time.sleep, 0))  # which not every system has
 
 _NOTHING: AbstractContextManager[None] = nullcontext()

@@ -31,6 +31,7 @@ from vmstate.clocks._threads import start
 from vmstate.clocks.clock import Event, Lock, finite_or_none, seconds_to_ns
 from vmstate.clocks.policy import Explorer, InOrder, Policy
 from vmstate.errors import ClockError
+from vmstate.interrupts import heard, uncut, uncut_between_waits
 
 
 class DeadlockError(ClockError):
@@ -55,6 +56,7 @@ class _Task:
         "depth",
         "error",
         "finished",
+        "hears",
         "idle",
         "joiners",
         "longest_s",
@@ -72,6 +74,7 @@ class _Task:
     def __init__(self, name: str, thread: threading.Thread | None, number: int) -> None:
         self.name = name
         self.number = number
+        self.hears = False  # whether Ctrl-C may end its waits: the main thread
         self.longest_s = _NEVER_S  # how long it may wait for its baton without looking up
         self.thread = thread
         self.baton = _new_lock()  # held while the thread has to wait; released to let it run
@@ -169,17 +172,18 @@ class VirtualClock:
 
         thread = threading.Thread(target=run, name=name, daemon=True)
         task.thread = thread
-        with self._mutex:
-            self._tasks[task] = None
-            self._threads[thread] = task
-            self._wake(task)
-        try:
-            start(thread)
-        except BaseException:
+        with uncut:
             with self._mutex:
-                self._forget(task)
-                self._hand_over_if_free(task)
-            raise
+                self._tasks[task] = None
+                self._threads[thread] = task
+                self._wake(task)
+            try:
+                start(thread)
+            except BaseException:
+                with self._mutex:
+                    self._forget(task)
+                    self._hand_over_if_free(task)
+                raise
         return thread
 
     def join(self, thread: threading.Thread, timeout: float | None = None) -> bool:
@@ -257,8 +261,8 @@ class VirtualClock:
         thread = threading.current_thread()
         task = _Task(thread.name, thread, next(self._numbers))
         # A signal that comes when the interpreter has just begun to wait does not end that wait, but is heard after it.
-        is_main = thread is threading.main_thread()
-        task.longest_s = min(self._stall_limit_s, _HEARD_WITHIN_S) if is_main else self._stall_limit_s
+        task.hears = thread is threading.main_thread()
+        task.longest_s = min(self._stall_limit_s, _HEARD_WITHIN_S) if task.hears else self._stall_limit_s
         with self._mutex:
             self._tasks[task] = None
             self._threads[thread] = task
@@ -327,7 +331,11 @@ class VirtualClock:
         all that is read here before.
         """
         try:
-            in_time = task.baton.acquire(timeout=task.longest_s)
+            if task.hears:
+                with heard:
+                    in_time = task.baton.acquire(timeout=task.longest_s)
+            else:
+                in_time = task.baton.acquire(timeout=task.longest_s)
         except BaseException as error:  # noqa: BLE001 - raised as soon as it is this thread's turn
             self._wait_on(task, error)
             return
@@ -341,10 +349,10 @@ class VirtualClock:
 
     def _wait_on(self, task: _Task, interrupt: BaseException | None) -> None:
         """Go on waiting for the baton: nothing came for as long as may be, or a Ctrl-C did."""
-        heard = False
+        told = False
         while True:
             try:
-                if interrupt is not None and not heard:
+                if interrupt is not None and not told:
                     with self._mutex:
                         if self._running is task:
                             # Whether the signal came before the baton was taken or after it, nobody can say. So it
@@ -353,16 +361,21 @@ class VirtualClock:
                             break
                         if task not in self._woken:
                             self._wake(task)
-                    heard = True
+                    told = True
                 with self._mutex:
                     patience_s = self._patience_s(task)
                     if patience_s <= 0:
                         self._break(task)
                         break
-                if task.baton.acquire(timeout=min(patience_s, task.longest_s)):
+                if interrupt is None and task.hears:
+                    with heard:
+                        in_time = task.baton.acquire(timeout=min(patience_s, task.longest_s))
+                else:
+                    in_time = task.baton.acquire(timeout=min(patience_s, task.longest_s))
+                if in_time:
                     break
             except BaseException as error:  # noqa: BLE001 - Ctrl-C: raised as soon as it is this thread's turn
-                interrupt, heard = error, False
+                interrupt, told = error, False
         with self._mutex:
             failure = interrupt or task.error
             task.error = None
@@ -587,16 +600,22 @@ class _Participation:
 
     def __enter__(self) -> None:
         task = self._clock._current()
-        if task is None:
-            self._joined = self._clock._join_in()
-        else:
+        if task is not None:
             task.depth += 1
+            return
+        uncut_between_waits.begin()  # until it has left: no Ctrl-C leaves one in the clock that is not there any more
+        try:
+            self._joined = self._clock._join_in()
+        except BaseException as failure:
+            uncut_between_waits.end(failure)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._joined is not None:
             self._clock._finish(self._joined)
+            uncut_between_waits.end(error)
         elif (task := self._clock._current()) is not None:
             task.depth -= 1
 
@@ -638,33 +657,43 @@ class _VirtualLock:
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Take the lock, in the order of asking."""
+        got = False
+        try:
+            with self._clock.taking_part():
+                got = self._acquire(blocking, timeout)
+            return got  # noqa: TRY300, RET504 - in the block: a Ctrl-C may come here still
+        except BaseException:
+            if got:  # a Ctrl-C has come meanwhile
+                self.release()
+            raise
+
+    def _acquire(self, blocking: bool, timeout: float) -> bool:
         clock = self._clock
-        with clock.taking_part():
-            if blocking and clock._explorer is not None and not self._held and not self._idle:
-                clock.checkpoint(f"take {self._name}")  # a lock that is free now may be somebody else's before
-            with clock._mutex:
-                if not self._held:
-                    self._held = True
-                    return True
-                if not blocking:
-                    return False
-                limit = None if timeout < 0 else _limit_ns(timeout)
-                task: _Task = clock._local.task
-                task.idle = self._idle
-                clock._go_to_wait(task, self._queue, self._name, limit)
-            try:
-                clock._take_turn(task)
-            except BaseException:
-                # A Ctrl-C may come when the lock has been handed over already: nobody else would ever let go of it.
-                if self._handed_to(task):
-                    self.release()
-                raise
-            return self._handed_to(task)
+        if blocking and clock._explorer is not None and not self._held and not self._idle:
+            clock.checkpoint(f"take {self._name}")  # a lock that is free now may be somebody else's before
+        with clock._mutex:
+            if not self._held:
+                self._held = True
+                return True
+            if not blocking:
+                return False
+            limit = None if timeout < 0 else _limit_ns(timeout)
+            task: _Task = clock._local.task
+            task.idle = self._idle
+            clock._go_to_wait(task, self._queue, self._name, limit)
+        try:
+            clock._take_turn(task)
+        except BaseException:
+            # A Ctrl-C may come when the lock has been handed over already: nobody else would ever let go of it.
+            if self._handed_to(task):
+                self.release()
+            raise
+        return self._handed_to(task)
 
     def release(self) -> None:
         """Give the lock up, or hand it to who has waited longest."""
         clock = self._clock
-        with clock._mutex:
+        with uncut, clock._mutex:
             if not self._held:
                 raise RuntimeError(f"{self._name}: released, but not held")
             if self._queue:
@@ -701,7 +730,7 @@ class _VirtualEvent:
     def set(self) -> None:
         """Raise the flag; who waits for it runs in the order of waiting."""
         clock = self._clock
-        with clock._mutex:
+        with uncut, clock._mutex:
             self._set = True
             for task in list(self._queue):
                 clock._wake(task)
