@@ -48,6 +48,7 @@ def invoke(command: str) -> str:
     return result.stdout
 
 
+@pytest.mark.usefixtures("ctrl_c")  # which an example presses
 @pytest.mark.parametrize("document", [name for name, scripts in SCRIPTS.items() if scripts])
 def test_the_examples_in_python_run_one_after_another(document: str) -> None:
     namespace: dict[str, object] = {}

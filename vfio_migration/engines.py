@@ -18,7 +18,8 @@ from vmstate import uncut
 
 _Piece = TypeVar("_Piece")
 _Found = TypeVar("_Found")
-PROCESSES, DASK = "processes", "dask:"
+PROCESSES = "processes"
+DASK = "dask:"
 _TRIES = 3
 
 

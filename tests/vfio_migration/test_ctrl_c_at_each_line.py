@@ -10,7 +10,7 @@ from suite import ROOT
 @pytest.mark.parametrize(
     ("options", "kinds"),
     [
-        pytest.param(["--every", "200", "--act", "migrate()"], 4, id="a few"),
+        pytest.param(["--every", "600", "--act", "migrate()"], 4, id="a few"),
         pytest.param(["--every", "12"], 12, marks=pytest.mark.slow, id="one line of twelve"),
     ],
 )

@@ -17,7 +17,8 @@ from vfio_migration.errors import StreamError, VFIOMigrationError
 from vmstate import Machine
 
 # QEMU's names of the functions that run in these threads.
-SAVE, LOAD = "vfio_save_complete_precopy_thread", "vfio_load_bufs_thread"
+SAVE = "vfio_save_complete_precopy_thread"
+LOAD = "vfio_load_bufs_thread"
 LOAD_PACKET = "vfio_load_state_device_buffer_load"
 _TOTAL = struct.Struct(">Q")
 Failing = Callable[[str], AbstractContextManager[None]]

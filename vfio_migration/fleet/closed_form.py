@@ -17,7 +17,9 @@ from vfio_migration.plan import MigrationPlan, PassPlan, SideBySidePlan, Step, T
 from vfio_migration.scenarios import DeviceSpec, Scenario
 from vfio_migration.strategies import Arithmetic, DepthTimes
 
-SERIAL, MECHANISM, IDEAL = "serial", "mechanism", "ideal"
+SERIAL = "serial"
+MECHANISM = "mechanism"
+IDEAL = "ideal"
 BOUNDS = (SERIAL, MECHANISM, IDEAL)
 _Times = Array | float
 _S = DeviceState

@@ -15,7 +15,9 @@ from vfio_migration.recorded import Timeline, build_timeline
 from vfio_migration.registered import VFIOMigration
 from vmstate import Bus, Clock, Device, Machine, Recorder, RunState
 
-SERIAL, PER_CHANGE, PARKED = "serial", "per-change", "parked"
+SERIAL = "serial"
+PER_CHANGE = "per-change"
+PARKED = "parked"
 MODES = (SERIAL, PER_CHANGE, PARKED)
 
 

@@ -9,7 +9,8 @@ from vfio_migration.device import DeviceBackend, DeviceState, MigrationFlags
 from vmstate import Clock
 
 _Given = TypeVar("_Given")
-SOURCE, DESTINATION = "source", "destination"
+SOURCE = "source"
+DESTINATION = "destination"
 
 
 @dataclass(frozen=True)

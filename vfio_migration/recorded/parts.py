@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from vfio_migration.recorded.timeline import Span, SpanKind, Timeline
 
 _RAM = "ram"  # the id of memory's section
-SENDING, LOADING, PHASES = "sending", "loading", "phases"
+SENDING = "sending"
+LOADING = "loading"
+PHASES = "phases"
 _LANES = (SENDING, LOADING, PHASES)
 _LOADS = (SpanKind.LOADER, SpanKind.LOAD, SpanKind.CONFIG)
 _OF_DEVICES = (SpanKind.ARC, SpanKind.CHANGE, SpanKind.SAVE)

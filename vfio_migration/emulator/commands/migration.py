@@ -20,8 +20,6 @@ def migrate(call: Call) -> None:
 @table.command("migrate-incoming", locked=False)
 def migrate_incoming(call: Call) -> None:
     """Wait for a migration."""
-    with call.emulated.machine.big_lock:
-        pass  # its turn has come
     call.emulated.migrations.await_incoming(call.arguments)
 
 

@@ -16,7 +16,7 @@ from vfio_migration.emulator.migrating.words import destination_words, source_wo
 from vfio_migration.errors import AddressError, MigrationRefusedError, WrongStatusError
 from vfio_migration.live import Incoming, Link, MigrationInfo, MigrationParameters, MigrationStatus, Outgoing, parse_uri
 from vfio_migration.registered import devices_of
-from vmstate import Machine, RunState
+from vmstate import Event, Machine, RunState
 
 _IN_PROGRESS = "There's a migration process in progress"
 _POSTMIGRATE = "Can't migrate the vm that was paused due to previous migration"
@@ -27,6 +27,7 @@ _BEFORE_INCOMING = (
     ("postcopy-preempt", "Postcopy preempt must be set before incoming starts"),
 )
 _INTERRUPTED = "Switchover is interrupted"
+_REACHED = (MigrationStatus.SETUP, MigrationStatus.ACTIVE, MigrationStatus.PRE_SWITCHOVER, MigrationStatus.DEVICE)
 _LIVE_NAMES = ("downtime_limit_s", "max_bandwidth", "switchover_bandwidth")  # that may change in a migration
 
 
@@ -34,10 +35,11 @@ class Migrations:
     """
     What `migrate`, `migrate-incoming` and the commands about them act on.
 
-    The machine's big lock guards all fields, but for what ends a migration: the last status before a failure is noted
-    by the source's own thread. `blockers` says what keeps the machine from being migrated. `on_failed_incoming` is
-    called, in the destination's thread, where QEMU would end. `again`: after one migration in there may be another,
-    which QEMU has only in another process.
+    The machine's big lock guards all fields, but for what begins and ends a migration: whoever has begun one says so
+    (`_starting`) when it has started, and the last status before a failure is noted by the source's own thread.
+    `blockers` says what keeps the machine from being migrated. `on_failed_incoming` is called, in the destination's
+    thread, where QEMU would end. `again`: after one migration in there may be another, which QEMU has only in another
+    process.
     """
 
     def __init__(
@@ -68,14 +70,15 @@ class Migrations:
         self._bound = True  # whether the incoming one could be listened for
         self._again = again
         self.exit_on_error = True
-        self._begun = machine.clock.event("a migration's set-up")
+        self._starting = False  # whether one out is made, and about to start
         self._subscription = machine.monitor.subscribe(lambda event: self._heard(event.name, event.data))
 
     @property
     def running(self) -> bool:
         """Whether a migration is on its way out."""
         outgoing = self._outgoing
-        return outgoing is not None and outgoing.status is not MigrationStatus.NONE and not outgoing.status.over
+        begun = outgoing is not None and outgoing.status is not MigrationStatus.NONE and not outgoing.status.over
+        return begun or self._starting
 
     @property
     def waiting(self) -> bool:
@@ -120,18 +123,20 @@ class Migrations:
         with self.machine.big_lock:
             uri = check_uri(uri_of_arguments(arguments))
             self._refuse(uri, resume=arguments.get("resume", False))
-            outgoing = self._new_outgoing(self._opened(uri))
+            begun = self.machine.clock.event("a migration's set-up")
+            outgoing = self._new_outgoing(self._opened(uri), begun)
             if outgoing is None:
                 return
             before = self._outgoing, self._refused
-            self._outgoing, self._refused = outgoing, None
-            self._begun = begun = self.machine.clock.event("a migration's set-up")
+            self._outgoing, self._refused, self._starting = outgoing, None, True
         # No lock from here on: the migration may be in its stop by now, and hold it for as long as a device stalls.
         try:
             outgoing.start()
         except MigrationRefusedError as error:
             self._outgoing, self._refused = before
             raise QmpError(str(error)) from error
+        finally:
+            self._starting = False
         with self.machine.clock.taking_part():
             begun.wait()  # as the events come before the answer
 
@@ -168,23 +173,25 @@ class Migrations:
         """Listen where `-incoming` says, unless that is to be said later; raises QmpError."""
         self._expected = uri == "defer"
         if not self._expected:
-            self._listen(check_uri(uri))
+            self._listen(self._new_incoming(check_uri(uri)))
 
     def await_incoming(self, arguments: Mapping[str, Any]) -> None:
         """Listen where the arguments say; the caller must not hold the big lock. Raises QmpError."""
-        if not self._expected and self._incoming is None:
-            raise QmpError("'-incoming' was not specified on the command line")
-        if self._again and self._incoming is not None and self._incoming.status.over:
-            self._incoming = None
-        if self._incoming is not None and self._bound:
-            raise QmpError("The incoming migration has already been started")
-        uri = check_uri(uri_of_arguments(arguments))
-        if not self._bound:
-            raise QmpError("Illegal migration incoming state: setup")
-        self.exit_on_error = arguments.get("exit-on-error", True)
-        self._listen(uri)
+        with self.machine.big_lock:  # two monitors may ask at once: one of them is told that the other has
+            if not self._expected and self._incoming is None:
+                raise QmpError("'-incoming' was not specified on the command line")
+            if self._again and self._incoming is not None and self._incoming.status.over:
+                self._incoming = None
+            if self._incoming is not None and self._bound:
+                raise QmpError("The incoming migration has already been started")
+            uri = check_uri(uri_of_arguments(arguments))
+            if not self._bound:
+                raise QmpError("Illegal migration incoming state: setup")
+            self.exit_on_error = arguments.get("exit-on-error", True)
+            incoming = self._new_incoming(uri)
+        self._listen(incoming)
 
-    def _listen(self, uri: str) -> None:
+    def _new_incoming(self, uri: str) -> Incoming:
         if self.capabilities["multifd"] and not may_have_channels(uri):
             raise QmpError("Migration requires multi-channel URIs (e.g. tcp)")
         uri = self._descriptors.incoming(uri)
@@ -194,6 +201,9 @@ class Migrations:
         except MigrationRefusedError as error:
             raise QmpError(str(error)) from error
         self._incoming = incoming
+        return incoming
+
+    def _listen(self, incoming: Incoming) -> None:
         try:
             incoming.start()
         except (MigrationRefusedError, OSError) as error:
@@ -292,7 +302,7 @@ class Migrations:
             raise
         return uri
 
-    def _new_outgoing(self, uri: str) -> Outgoing | None:
+    def _new_outgoing(self, uri: str, begun: Event) -> Outgoing | None:
         """Make one; None if it has failed already, which is no error of the command."""
         try:
             return Outgoing(
@@ -302,7 +312,7 @@ class Migrations:
                 parameters=self._live_parameters(),
                 link=self._link,
                 takeover="qemu",
-                on_status=self._note_status,
+                on_status=lambda _, status: self._note_status(begun, status),
             )
         except AddressError as error:
             self._fail_at_once(str(error).partition(": it has to be")[0])
@@ -314,12 +324,10 @@ class Migrations:
             self.machine.emit("migrate_set_state", new_state=str(status))
             self.machine.announce("MIGRATION", status=str(status))
 
-    def _note_status(self, _: Outgoing, status: MigrationStatus) -> None:
-        if status is MigrationStatus.SETUP:
+    def _note_status(self, begun: Event, status: MigrationStatus) -> None:
+        if status in _REACHED:
             self._reached = status
-            self._begun.set()
-        elif status in (MigrationStatus.ACTIVE, MigrationStatus.PRE_SWITCHOVER, MigrationStatus.DEVICE):
-            self._reached = status
+        begun.set()  # by any status: who is cancelled, or fails, before the set-up never gets there
 
     def _heard(self, name: str, data: Mapping[str, Any]) -> None:
         if name == "MIGRATION" and data.get("status") == MigrationStatus.FAILED and self._incoming is not None:
