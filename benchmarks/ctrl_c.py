@@ -1,14 +1,15 @@
 """
 Presses Ctrl-C at each line of what a machine does, and looks at what that leaves behind.
 
-A signal is sent where a line of ours, or of `threading` and `contextlib` below it, is about to run: each one that the
-main thread runs, and the first run of each line in every other thread. What is tried: a whole migration; a stop and a
-start; both ends of a migration, each an object of its own. In real and in virtual time, with both launchers of
-threads. Afterwards no lock is held, no bracket open, no thread left, the machine runs on one side and can be
-migrated by the same clock.
+A signal is sent where a line of ours, or of `threading` and `contextlib` below it, is about to run: the first two times
+that the main thread runs it, and the first time that each other thread does. What is tried: a whole migration; a stop
+and a start; both ends of a migration, each an object of its own. In real and in virtual time, with both launchers of
+threads. Afterwards no lock is held, no bracket open, no thread left, the machine runs on one side and can be migrated
+by the same clock. It takes half an hour.
 
     python benchmarks/ctrl_c.py
     python benchmarks/ctrl_c.py --every 50        # one line of fifty
+    python benchmarks/ctrl_c.py --times 1000      # as often as the main thread runs it
 """
 
 import argparse
@@ -57,8 +58,9 @@ class Lines:
     `_lock` guards all but `_pressed_at`.
     """
 
-    def __init__(self, pressed_at: Line | None = None) -> None:
+    def __init__(self, pressed_at: Line | None = None, times: int = 2) -> None:
         self.seen: list[Line] = []
+        self._times = times
         self.pressed = False
         self._pressed_at = pressed_at
         self._counts: Counter[Line] = Counter()
@@ -97,7 +99,7 @@ class Lines:
         with self._lock:
             self._counts[line] += 1
             line = line._replace(time=self._counts[line])
-            if not main and line.time > 1:
+            if line.time > (self._times if main else 1):
                 return
             self.seen.append(line)
             press = line == self._pressed_at
@@ -181,9 +183,9 @@ def make_pair(kind: Kind) -> PairRig:
     return pair
 
 
-def lines_of(kind: Kind) -> list[Line]:
-    """Give the lines that it runs."""
-    lines = Lines()
+def lines_of(kind: Kind, times: int) -> list[Line]:
+    """Give the lines that it runs; those of the main thread as often as it does, but so many times at most."""
+    lines = Lines(times=times)
     with lines.watched(), make_pair(kind) as pair:
         lines.act(lambda: ACTS[kind.act](pair))
     return lines.seen
@@ -191,7 +193,7 @@ def lines_of(kind: Kind) -> list[Line]:
 
 def press(kind: Kind, at: Line) -> Found:
     """Press Ctrl-C at one line, and look at what it leaves."""
-    lines, raised, wrong = Lines(at), False, []
+    lines, raised, wrong = Lines(at, times=at.time), False, []
     where = f"{kind.act}, {kind.clock}, {kind.launcher}: {at}"
     with lines.watched(), make_pair(kind) as pair:
         before = set(our_threads())
@@ -254,6 +256,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="press at one line of so many")
     parser.add_argument("--act", choices=ACTS, action="append", help="only this; may be repeated")
+    parser.add_argument("--times", type=int, default=2, help="press at the first so many runs of a line")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     kinds = [Kind(act, clock, by) for act in options.act or ACTS for clock in CLOCKS for by in LAUNCHERS]
@@ -261,7 +264,7 @@ def main() -> int:
     with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         waiting = {}
         for kind in kinds:
-            chosen = lines_of(kind)[:: options.every]
+            chosen = lines_of(kind, options.times)[:: options.every]
             for at in range(0, len(chosen), 50):
                 waiting[pool.submit(press_all, kind, chosen[at : at + 50])] = kind
         for done in as_completed(waiting):
