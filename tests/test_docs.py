@@ -98,3 +98,34 @@ def test_every_difference_from_qemu_has_a_test_that_exists() -> None:
         named = re.findall(r"`(test_\w+|tests/[\w/]+\.py)`", entry)
         assert named, entry[:60]
         assert all((ROOT / each).is_file() if "/" in each else f"def {each}(" in tests for each in named), named
+
+
+# What a newcomer looks for, and the heading (or the page) under which it stands.
+TASKS = {
+    "order two handlers": ("guide.md", "the-order-of-two-handlers"),
+    "fail a device": ("guide.md", "a-device-that-fails-once"),
+    "forecast from logs": ("forecast.md", "from-forty-logs-to-the-hosts-that-would-miss-a-limit"),
+    "drive the emulator": ("emulator.md", "two-of-them"),
+    "measure a device": ("measure.md", "measure-your-devices"),
+    "replay a schedule": ("guide.md", "every-schedule-a-race-found-replayed-and-mended"),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_newcomer_gets_from_the_readme_to_the_task_in_three_clicks(task: str) -> None:
+    page, heading = TASKS[task]
+    assert heading in anchors((ROOT / "docs" / page).read_text(encoding="utf-8"))
+    reached, before = {ROOT / "README.md"}, set[Path]()
+    for _ in range(3):
+        clicked = {
+            (document.parent / target.partition("#")[0]).resolve()
+            for document in reached - before
+            for target in links(document.read_text(encoding="utf-8"))
+            if target.partition("#")[0].endswith(".md")
+        }
+        before, reached = reached, reached | clicked
+    assert ROOT / "docs" / page in reached
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
