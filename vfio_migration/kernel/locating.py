@@ -41,7 +41,11 @@ def locate(what: str, system: System) -> Located:
         return Located(what.rpartition("/")[2], node=what)
     folder = _folder_of(what)
     if not system.exists(folder):
-        raise VFIOMigrationError(f"{what}: there is no such device: {folder} is not there")
+        siblings = f"{folder.rpartition('/')[0]}/"
+        raise VFIOMigrationError(
+            f"{what}: there is no such device: {folder} is not there; look which are in {siblings} (a PCI address "
+            "has its domain there: 0000:3b:00.2), and whether the function, or the mediated device, was made"
+        )
     name = folder.rstrip("/").rpartition("/")[2]
     node = next((f"{_NODES}/{each}" for each in system.names(f"{folder}/vfio-dev")), None)
     if node is not None and not system.exists(node):  # the class is there without the character devices too

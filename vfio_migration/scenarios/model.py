@@ -76,6 +76,11 @@ class DeviceSpec:
     varying: Mapping[tuple[DeviceState, DeviceState], Distribution] = field(default_factory=dict)
 
     @property
+    def of_mock(self) -> dict[str, Any]:
+        """What its `MockDevice` is told beside flags, latencies and a seed."""
+        return {name: getattr(self.entry, name) for name in _OF_MOCK}
+
+    @property
     def transfer_s(self) -> float:
         """How long reading the state takes that pre-copy leaves."""
         return 0.0 if self.entry.rate is None else self.entry.state_size / self.entry.rate
@@ -310,7 +315,7 @@ class Scenario:
             flags=spec.flags,
             latency=spec.latency,
             seed=spec.seed + (_DESTINATION_SEED if destination else 0),
-            **{name: getattr(spec.entry, name) for name in _OF_MOCK},
+            **spec.of_mock,
         )
         place = places[spec.place]
         if place.depth != spec.depth:

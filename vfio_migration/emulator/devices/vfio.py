@@ -21,16 +21,6 @@ _MULTIFD = "x-migration-multifd-transfer"
 _ENABLED = "enable-migration"
 _OF_FEATURES = {"x-p2p": MigrationFlags.P2P, "x-precopy": MigrationFlags.PRE_COPY}
 OWN_PROPERTIES = (PARALLEL, *_OF_FEATURES, *(each.name for each in fault_properties()))
-_OF_MOCK = (
-    "state_size",
-    "rate",
-    "precopy_size",
-    "precopy_dirty",
-    "contents",
-    "write_rate",
-    "config_load",
-    "initial_size",
-)
 
 
 class Placed(Protocol):
@@ -99,8 +89,7 @@ def _new_mock(device: Placed, options: Mapping[str, Any], spec: DeviceSpec | Non
     if spec is None:
         # Each process has a state of its own, so that equal ones can only come from a transfer.
         return MockDevice(flags=flags, contents="sizes", seed=zlib.crc32(device.id.encode()) ^ id(device))
-    values = {name: getattr(spec.entry, name) for name in _OF_MOCK}
-    return MockDevice(flags=flags, latency=dict(spec.latency), seed=spec.seed, **values)
+    return MockDevice(flags=flags, latency=dict(spec.latency), seed=spec.seed, **spec.of_mock)
 
 
 def _switch(options: Mapping[str, Any], name: str, *, default: bool) -> bool:
