@@ -159,6 +159,33 @@ def test_ctrl_c_while_a_thread_is_joined_waits_for_that_thread(threads: str) -> 
     assert states == [S.STOP, S.RUNNING]
 
 
+def test_a_second_ctrl_c_leaves_a_thread_that_is_joined_and_its_device_is_lost(threads: str) -> None:
+    rig = make_machine(threads, RealClock())  # real: signals are
+    devices = [rig.add_device("vf0", stall="RUNNING_P2P -> STOP"), rig.add_device("vf1")]
+    machine, mock = rig.machine, rig.mocks["vf0"]
+    machine.start()
+
+    def interrupt_twice() -> None:
+        while not mock.stalled:
+            threading.Event().wait(0.001)
+        for _ in range(2):
+            press_ctrl_c()
+            wait_for_signal()
+
+    thread = threading.Thread(target=interrupt_twice)
+    with told_of_signals() as wait_for_signal:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            machine.stop()
+        thread.join(LIMIT)
+    assert mock.stalled  # it did not wait for that
+    assert devices[0].device_state is S.ERROR
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with machine.big_lock:
+        assert machine.big_lock.held
+    mock.release()
+
+
 def test_ctrl_c_in_the_command_says_that_the_source_runs_again(tmp_path: Path) -> None:
     scenario = tmp_path / "small.toml"
     scenario.write_text(SMALL, encoding="utf-8")
