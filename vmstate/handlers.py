@@ -221,6 +221,10 @@ class HandlerList:
         return self._notifying
 
     def __len__(self) -> int:
+        with self._mutex:
+            return self._count()
+
+    def _count(self) -> int:
         return len(self._sorted) + len(self._added) - len(self._gone)
 
     def __iter__(self) -> Iterator[HandlerEntry]:
@@ -321,7 +325,7 @@ class HandlerList:
             entry.changed_in_pass = self.passes if self._walking else _BETWEEN
             self._gone.append(entry)
             self._note_change(entry, came=False)
-            if len(self._gone) > len(self) + _SPARE:
+            if len(self._gone) > self._count() + _SPARE:
                 self._settled()
 
     def _note_change(self, entry: HandlerEntry, *, came: bool) -> None:

@@ -159,7 +159,8 @@ class MockDevice:
 
     def arc_latency(self, current: DeviceState, target: DeviceState) -> float:
         """Give the seconds that an arc takes."""
-        return self._latency_ns.get((current, target), self._other_latency_ns) / NS_PER_SECOND
+        with self._lock:
+            return self._latency_ns.get((current, target), self._other_latency_ns) / NS_PER_SECOND
 
     def fail(
         self,
@@ -274,10 +275,10 @@ class MockDevice:
 
     def set_arc(self, target: DeviceState) -> None:
         """Work for as long as the arc takes, then be there, or fail as arranged; EINVAL if it is not one arc."""
-        arc = (self._state, target)
-        if len(transition_path(*arc, self._flags)) != 1:
-            raise OSError(errno_codes.EINVAL, f"{arc[0].name} to {target.name} is not one arc")
         with self._lock:
+            arc = (self._state, target)
+            if len(transition_path(*arc, self._flags)) != 1:
+                raise OSError(errno_codes.EINVAL, f"{arc[0].name} to {target.name} is not one arc")
             until = self._clock.now() + self._latency_ns.get(arc, self._other_latency_ns)
             resets = self._resets
             refusal = self._inbox.refusal if arc[0] is _S.RESUMING and self._inbox is not None else None
@@ -393,7 +394,8 @@ class MockDevice:
             released.wait()
         finally:
             with self._lock:
-                self._stalled = None
+                if self._stalled is released:  # and not that of the machine that it was given to since
+                    self._stalled = None
 
     def reset(self) -> None:
         """Be RUNNING, with an empty state."""

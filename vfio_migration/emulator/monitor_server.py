@@ -75,6 +75,7 @@ class MonitorServer:
         self._on_quit = on_quit
         self._emulated.when_over(self._end_soon)
         self._listener: Listener | None = None
+        self._lock = threading.Lock()  # guards the next
         self._ending: threading.Thread | None = None
 
     @property
@@ -95,8 +96,10 @@ class MonitorServer:
         """Leave all clients, and serve no more; a migration under way goes on. A second time does nothing."""
         if self._listener is not None:
             self._listener.close()
-        if self._ending is not None and self._ending is not threading.current_thread():
-            self._ending.join()
+        with self._lock:
+            ending = self._ending
+        if ending is not None and ending is not threading.current_thread():
+            ending.join()
         self._emulated.close()
 
     def __enter__(self) -> Self:
@@ -110,8 +113,9 @@ class MonitorServer:
 
     def _end_soon(self) -> None:
         """End in a thread of its own: whoever asked for it has to hear the answer."""
-        self._ending = threading.Thread(target=self._end, name=f"the end of {self.path}", daemon=True)
-        self._ending.start()
+        with self._lock:  # whoever closes finds none, or one that runs
+            self._ending = threading.Thread(target=self._end, name=f"the end of {self.path}", daemon=True)
+            self._ending.start()
 
     def _end(self) -> None:
         if self._listener is not None:

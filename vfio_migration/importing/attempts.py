@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -225,7 +225,7 @@ class Window:
         return (self.end.time_ns - self.begin.time_ns) / 1e9
 
 
-def logged_migrations(log: QemuLog) -> Iterator[LoggedMigration]:
+def logged_migrations(log: QemuLog) -> Generator[LoggedMigration, None, None]:
     """
     Give the migrations of a log one after another, each when it is whole; none is kept.
 
@@ -241,12 +241,15 @@ def logged_migrations(log: QemuLog) -> Iterator[LoggedMigration]:
         return LoggedMigration(log.name, numbers[role], role, tuple(events))
 
     splitter = _Splitter()
-    for event in log:
-        ended = splitter.take(event)
-        if ended:
-            yield numbered(ended)
-    if splitter.current:
-        yield numbered(splitter.current)
+    try:
+        for event in log:
+            ended = splitter.take(event)
+            if ended:
+                yield numbered(ended)
+        if splitter.current:
+            yield numbered(splitter.current)
+    finally:
+        log.close()
 
 
 class LoggedMigrations:

@@ -7,7 +7,7 @@ time, so arguments that were taken apart are kept for when they come again.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,6 +75,11 @@ class QemuLog:
             f"{self.name}, line {line}: {event} {what}, {count:,} of them, first {text!r}: they are left out"
             for (event, what), (count, line, text) in self._odd.items()
         )
+
+    def close(self) -> None:
+        """Let go of the file, where it was not read to its end: when nobody refers to it any more may be late."""
+        if isinstance(self._blocks, Generator):
+            self._blocks.close()
 
     def __iter__(self) -> Iterator[LogEvent]:
         """

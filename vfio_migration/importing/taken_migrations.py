@@ -1,6 +1,7 @@
 """Which migrations of a pair of logs count as samples, and what each of them took."""
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,12 +145,13 @@ def _only(log: _Log | None, role: Role, numbers: Collection[int]) -> Iterator[Lo
     left = set(numbers)
     if log is None or not left:
         return
-    for each in logged_migrations(read_log(log)):
-        if each.role == role and each.number in left:
-            left.remove(each.number)
-            yield each
-        if not left:
-            return
+    with closing(logged_migrations(read_log(log))) as migrations:
+        for each in migrations:
+            if each.role == role and each.number in left:
+                left.remove(each.number)
+                yield each
+            if not left:
+                return
     raise LogImportError(f"{log}: holds less when it is read once more: expected a file that stays as it is, no pipe")
 
 

@@ -80,15 +80,17 @@ class KernelDevice:
 
     def bind(self, clock: Clock) -> None:
         """Become part of a machine, in real time."""
-        if self._bound:
-            raise RegistrationError(f"{self.name} drives a device of a machine already")
         if not isinstance(clock, RealClock):
             raise RegistrationError(f"{self.name} takes real time: give its machine a RealClock")
-        self._bound = True
+        with self._lock:
+            if self._bound:
+                raise RegistrationError(f"{self.name} drives a device of a machine already")
+            self._bound = True
 
     def unbind(self) -> None:
         """Be taken away from the machine, with nothing of its guest left."""
-        self._bound = False
+        with self._lock:
+            self._bound = False
         if self._closed:
             return  # which has reset it
         try:

@@ -150,8 +150,8 @@ class Control:
             return self._parameters
 
     def set_parameters(self, parameters: MigrationParameters) -> None:
-        """Have other parameters from now on; waits for the big lock, as every command of QEMU's monitor."""
-        with self._machine.big_lock, self._lock:
+        """Have other parameters from now on; for the holder of the big lock."""
+        with self._lock:
             self._parameters = parameters
 
     # Called by the source:
@@ -216,7 +216,9 @@ class Control:
             self._announce()
             with self._lock:
                 if not self._announcing:
-                    return
+                    if not self._to_announce:
+                        return
+                    continue  # taken since, by somebody who leaves it to whoever announces
                 self._quiet.clear()
             self._quiet.wait()
 

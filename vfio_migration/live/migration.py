@@ -131,23 +131,21 @@ class Migration(Steered):
             RuntimeError: the system has no threads for it.
 
         """
-        if self.started:
-            raise MigrationRefusedError("a migration is started once: make another one to try again")
-        with uncut, self._clock.taking_part():
+        with uncut, self._clock.taking_part(), ExitStack() as undo:
+            self._start_once(undo)
             self._refuse()
-            with ExitStack() as undo:
-                self._connect(undo)
-                self._sending.tie()
-                undo.callback(self._sending.untie)
-                self._receiving.tie()
-                undo.callback(self._receiving.untie)
-                try:
-                    self._threads.append(self._clock.start_thread(self._run_destination, "mig/dst/main"))
-                    self._threads.append(self._clock.start_thread(self._run_source, "mig/src/main"))
-                except BaseException:
-                    self._abandon()
-                    raise
-                undo.pop_all()
+            self._connect(undo)
+            self._sending.tie()
+            undo.callback(self._sending.untie)
+            self._receiving.tie()
+            undo.callback(self._receiving.untie)
+            try:
+                self._threads.append(self._clock.start_thread(self._run_destination, "mig/dst/main"))
+                self._threads.append(self._clock.start_thread(self._run_source, "mig/src/main"))
+            except BaseException:
+                self._abandon()
+                raise
+            undo.pop_all()
 
     def wait(self, timeout: float | None = None) -> MigrationReport:
         """

@@ -11,6 +11,7 @@ from vfio_migration.live.addresses import Address, ExecAddress, FdAddress, FileA
 from vfio_migration.live.byte_file import ByteFile
 from vfio_migration.live.connection import Connection
 from vfio_migration.live.hello import SIZE, Hello, new_migration, read_hello
+from vfio_migration.live.sockets import Abortable
 from vmstate import ChannelClosedError
 
 _SHELL = "/bin/sh"
@@ -37,29 +38,20 @@ def refuse_questions(address: Address, *, confirmed: bool, channels: int) -> Non
         raise AddressError("Migration requires multi-channel URIs (e.g. tcp)")
 
 
-class OneWayConnector:
+class OneWayConnector(Abortable):
     """Writes to a file, to the input of a command or to a descriptor that is no socket (`Connector`)."""
 
     def __init__(self, address: Address) -> None:
+        super().__init__()
         self._address = address
-        self._file: ByteFile | None = None
 
     def connect(self) -> Connection:
         """Open it, and say hello as over a socket; raises OSError with QEMU's words."""
-        self._file = file = _written(self._address)
+        file = _written(self._address)
+        connection = self._connected(Connection(file))
         with suppress(ChannelClosedError):  # the set-up says so, as where a connection breaks a moment later
             file.send(Hello(0, new_migration(), 0).packed())
-        return Connection(file)
-
-    def abort(self) -> None:
-        """Give up."""
-        if self._file is not None:
-            self._file.abort()
-
-    def close(self) -> None:
-        """Let go of it."""
-        if self._file is not None:
-            self._file.close()
+        return connection
 
 
 class OneWayAcceptor:

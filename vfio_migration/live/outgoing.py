@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from vfio_migration.errors import MigrationRefusedError
 from vfio_migration.live.addresses import Address, parse_uri
 from vfio_migration.live.connection import Connector
 from vfio_migration.live.one_way import OneWayConnector, goes_one_way, refuse_questions
@@ -100,9 +99,8 @@ class Outgoing(Steered):
             RuntimeError: the system has no thread for it.
 
         """
-        if self.started:
-            raise MigrationRefusedError("a migration is started once: make another one to try again")
         with uncut, self._clock.taking_part(), ExitStack() as undo:
+            self._start_once(undo)
             self._sending.refuse()
             self._sending.tie()
             undo.callback(self._sending.untie)

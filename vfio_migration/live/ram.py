@@ -1,6 +1,7 @@
 """A machine's memory: counted, not sent byte by byte; a guest that runs dirties it."""
 
 import struct
+import threading
 
 from vmstate import NS_PER_SECOND, LoadStream, Machine, MigrationEvent, RunState, SaveStream
 
@@ -34,22 +35,28 @@ class Ram:
         # Of the migration under way; guarded by the big lock or handed on with it.
         self._known = 0  # bytes that are known to be dirty
         self._synced = 0  # bytes that were dirtied up to the last sync
-        self._live_ns = 0  # that the guest ran since the first pass began, up to:
-        self._live_since_ns: int | None = None
         self.sent = 0
-        machine.register(self, first=True)
-        machine.watch_run_state(self._note_run_state)
+        # How long the guest has run: by a lock of its own, as pre-copy asks while somebody may stop the machine.
+        self._running = threading.Lock()
+        self._live_ns = 0  # since the first pass began, up to:
+        self._live_since_ns: int | None = None
+        with machine.big_lock:
+            machine.register(self, first=True)
+            machine.watch_run_state(self._note_run_state)
+            self._live = machine.run_state.live
 
     def save_setup(self, stream: SaveStream) -> None:
         """Have all of it to send."""
-        self._known, self._synced, self._live_ns, self.sent = self.size, 0, 0, 0
-        self._live_since_ns = None
+        self._known, self._synced, self.sent = self.size, 0, 0
+        with self._running:
+            self._live_ns, self._live_since_ns = 0, None
         stream.write(_END)
 
     def begin_precopy(self) -> None:
         """Count what the guest dirties from now on."""
-        if self.machine.run_state.live:
-            self._live_since_ns = self.machine.clock.now()
+        with self._running:
+            # Not the machine's run state, which is set after those that watch it have heard of it.
+            self._live_since_ns = self.machine.clock.now() if self._live else None
 
     def pending(self) -> int:
         """Say how much is known to be dirty and was not sent."""
@@ -109,13 +116,16 @@ class Ram:
         stream.write(_END)
 
     def _note_run_state(self, current: RunState, new: RunState) -> None:
-        now = self.machine.clock.now()
-        if current.live and not new.live and self._live_since_ns is not None:
-            self._live_ns += now - self._live_since_ns
-            self._live_since_ns = None
-        elif new.live and not current.live:
-            self._live_since_ns = now
+        with self._running:
+            now = self.machine.clock.now()
+            self._live = new.live
+            if current.live and not new.live and self._live_since_ns is not None:
+                self._live_ns += now - self._live_since_ns
+                self._live_since_ns = None
+            elif new.live and not current.live:
+                self._live_since_ns = now
 
     def _live_total_ns(self) -> int:
-        since = self._live_since_ns
-        return self._live_ns + (self.machine.clock.now() - since if since is not None else 0)
+        with self._running:
+            since = self._live_since_ns
+            return self._live_ns + (self.machine.clock.now() - since if since is not None else 0)

@@ -12,6 +12,7 @@ import threading
 
 from vfio_migration.live.addresses import Address
 from vfio_migration.live.connection import Connection
+from vfio_migration.live.sockets import Abortable
 from vmstate import WINDOW, Clock, channel_pair
 
 _lock = threading.Lock()  # guards what is in the next
@@ -70,8 +71,10 @@ class LocalAcceptor:
     def connected(self, connection: Connection) -> None:
         """Be found by a source, and so by no other."""
         with _lock:
-            _listening.pop(self._key, None)
             self._connection = connection
+            aborted = self._aborted
+        if aborted:
+            connection.abort()
         self._come.set()
 
     def abort(self) -> None:
@@ -79,6 +82,7 @@ class LocalAcceptor:
         with _lock:
             if _listening.get(self._key) is self:
                 del _listening[self._key]
+            self._aborted = True
             connection = self._connection
         if connection is not None:
             connection.abort()
@@ -93,42 +97,31 @@ class LocalAcceptor:
         return str(self._address), id(self._clock)
 
 
-class LocalConnector:
+class LocalConnector(Abortable):
     """Connects to what waits at an address with the same clock."""
 
     def __init__(
         self, clock: Clock, address: Address, name: str, channels: int, latency_s: float, *, eager: bool
     ) -> None:
+        super().__init__()
         self._clock = clock
         self._address = address
         self._name = name
         self._channels = channels
         self._latency_s = latency_s
         self._eager = eager
-        self._connection: Connection | None = None
 
     def connect(self) -> Connection:
         """Connect; raises OSError if nobody waits there."""
-        with _lock:
-            acceptor = _listening.get((str(self._address), id(self._clock)))
+        with _lock:  # taken out with it: of two sources only one finds it
+            acceptor = _listening.pop((str(self._address), id(self._clock)), None)
         if acceptor is None:
             raise _error(errno.ECONNREFUSED, f"Failed to connect to '{self._address}'")
         there, here = connection_pair(
             self._clock, self._name, self._channels, latency_s=self._latency_s, eager=self._eager
         )
-        self._connection = there
         acceptor.connected(here)
-        return there
-
-    def abort(self) -> None:
-        """Cut what is connected."""
-        if self._connection is not None:
-            self._connection.abort()
-
-    def close(self) -> None:
-        """Let go of what is connected."""
-        if self._connection is not None:
-            self._connection.close()
+        return self._connected(there)
 
 
 def _error(code: int, what: str) -> OSError:

@@ -63,17 +63,20 @@ class Sending:
     @property
     def status(self) -> MigrationStatus:
         """How it stands."""
-        return self.control.status if self.control is not None else MigrationStatus.NONE
+        control = self.control
+        return control.status if control is not None else MigrationStatus.NONE
 
     @property
     def error(self) -> BaseException | None:
         """The first error, if there was one."""
-        return self.control.error if self.control is not None else None
+        control = self.control
+        return control.error if control is not None else None
 
     @property
     def parameters(self) -> MigrationParameters:
         """The parameters as they are now."""
-        return self.control.parameters if self.control is not None else self._parameters
+        control = self.control
+        return control.parameters if control is not None else self._parameters
 
     def refuse(self) -> None:
         """Raise MigrationRefusedError if the machine cannot be sent."""
@@ -87,12 +90,13 @@ class Sending:
 
     def tie(self) -> None:
         """Tie the machine to this attempt."""
-        control = Control(self.machine, self._connector.abort, self._on_status, self._raised, self._parameters)
-        try:
-            self.machine.begin_attempt(control)
-        except RegistrationError as error:
-            raise MigrationRefusedError(str(error)) from error
-        self.control = control
+        with self.machine.big_lock:
+            control = Control(self.machine, self._connector.abort, self._on_status, self._raised, self._parameters)
+            try:
+                self.machine.begin_attempt(control)
+            except RegistrationError as error:
+                raise MigrationRefusedError(str(error)) from error
+            self.control = control
         self._recoveries = recoveries(self.machine)
 
     def untie(self) -> None:
@@ -119,13 +123,15 @@ class Sending:
 
     def cancel(self) -> bool:
         """Cancel; see `Control.cancel`."""
-        return self.control is not None and self.control.cancel()
+        control = self.control
+        return control is not None and control.cancel()
 
     def continue_(self) -> None:
         """Go on out of the pause before the switchover; raises WrongStatusError where it does not wait there."""
-        if self.control is None:
+        control = self.control
+        if control is None:
             raise WrongStatusError("Migration not in expected state: none; it was not started")
-        self.control.let_go_on()
+        control.let_go_on()
 
     def disconnect(self) -> None:
         """Cut the connection, whatever is going on."""
@@ -134,14 +140,16 @@ class Sending:
     def set_parameters(self, **changes: Any) -> None:
         """Change parameters; raises ValueError or WrongStatusError."""
         settled = sorted(_CAPABILITIES & set(changes))
-        if settled and self.control is not None:
-            raise WrongStatusError(f"{settled[0]!r} cannot be changed once the migration was started")
         unknown = sorted(set(changes) - {field.name for field in fields(MigrationParameters)})
-        if unknown:
-            raise ValueError(f"there is no parameter {unknown[0]!r}")
-        self._parameters = replace(self.parameters, **changes)
-        if self.control is not None:
-            self.control.set_parameters(self._parameters)
+        with self.machine.big_lock:  # as every command of QEMU's monitor: two who change at once both count
+            control = self.control
+            if settled and control is not None:
+                raise WrongStatusError(f"{settled[0]!r} cannot be changed once the migration was started")
+            if unknown:
+                raise ValueError(f"there is no parameter {unknown[0]!r}")
+            self._parameters = replace(self.parameters, **changes)
+            if control is not None:
+                control.set_parameters(self._parameters)
 
     def info(self) -> MigrationInfo:
         """Say how it stands."""

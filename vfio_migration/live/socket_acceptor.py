@@ -58,16 +58,14 @@ class SocketAcceptor(Abortable):
         self._timeout_s = timeout_s
         self._closely = closely  # see `connection_of`
         self._hello_s = hello_s
+        self._bound_to = address  # asked for while it listens no more, too
         self._listening: socket.socket | None = None
         self._given: socket.socket | None = None  # a descriptor that is connected already
 
     @property
     def address(self) -> Address:
         """Where it listens, with the port that the system chose."""
-        if isinstance(self._address, TcpAddress) and self._listening is not None:
-            host, port = self._listening.getsockname()[:2]
-            return TcpAddress(host, str(port))
-        return self._address
+        return self._bound_to
 
     def open(self) -> None:
         """Listen; raises OSError with QEMU's words."""
@@ -162,6 +160,9 @@ class SocketAcceptor(Abortable):
             sock.bind(target)
             sock.listen(max(_BACKLOG, 1 + self._channels))
             sock.setblocking(False)
+            if isinstance(self._address, TcpAddress):
+                host, port = sock.getsockname()[:2]
+                self._bound_to = TcpAddress(host, str(port))
         except OSError as error:
             sock.close()
             raise OSError(error.errno, f"Failed to bind socket to {self._address}: {error.strerror}") from error

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from vfio_migration.errors import MigrationRefusedError
@@ -21,6 +22,7 @@ class Steered:
         self._clock = clock
         self._machines = machines
         self._over = clock.event("the end of the migration")
+        self._starting = threading.Lock()  # held from a start on, unless that fails: there is one only
 
     @property
     def started(self) -> bool:
@@ -36,6 +38,12 @@ class Steered:
     def error(self) -> BaseException | None:
         """The first error, if there was one."""
         return self._sending.error
+
+    def _start_once(self, undo: ExitStack) -> None:
+        """Refuse a second start; one that is undone may be tried again."""
+        if not self._starting.acquire(blocking=False):
+            raise MigrationRefusedError("a migration is started once: make another one to try again")
+        undo.callback(self._starting.release)
 
     def cancel(self) -> bool:
         """

@@ -57,7 +57,8 @@ class Invariants:
         self._subscription = self.source.monitor.subscribe(self._note)
 
     def _note(self, event: MonitorEvent) -> None:
-        self._reset |= event.name == "RESET"
+        if event.name == "RESET":
+            self._reset = True
         if event.name == "MIGRATION":
             self._statuses.append(str(event.data["status"]))
             if event.data["status"] == "completed":  # before the clean-up, which may have to reset a device

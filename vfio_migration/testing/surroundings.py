@@ -13,12 +13,14 @@ def raising_handler(
     error: BaseException, *, running: bool | None = None, times: int = 1
 ) -> Callable[[bool, RunState], None]:
     """Make a handler that raises the first `times` times: when starting, when stopping, or (None) in either case."""
-    left = times
+    left, lock = times, threading.Lock()  # both sides of a pair may walk at the same time
 
     def handler(now_running: bool, state: RunState) -> None:
         nonlocal left
-        if left and running in (None, now_running):
-            left -= 1
+        with lock:
+            raises = left > 0 and running in (None, now_running)
+            left -= raises
+        if raises:
             raise error
 
     return handler

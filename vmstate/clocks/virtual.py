@@ -154,7 +154,8 @@ class VirtualClock:
 
     def start_thread(self, target: Callable[[], object], name: str) -> threading.Thread:
         """Start a daemon thread that takes part from its beginning to its end."""
-        task = _Task(name, None, next(self._numbers))
+        with self._mutex:
+            task = _Task(name, None, next(self._numbers))
         task.longest_s = self._stall_limit_s
         explorer = self._explorer
 
@@ -259,7 +260,8 @@ class VirtualClock:
 
     def _join_in(self) -> _Task:
         thread = threading.current_thread()
-        task = _Task(thread.name, thread, next(self._numbers))
+        with self._mutex:
+            task = _Task(thread.name, thread, next(self._numbers))
         # A signal that comes when the interpreter has just begun to wait does not end that wait, but is heard after it.
         task.hears = thread is threading.main_thread()
         task.longest_s = min(self._stall_limit_s, _HEARD_WITHIN_S) if task.hears else self._stall_limit_s

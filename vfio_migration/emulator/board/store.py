@@ -92,12 +92,13 @@ class ObjectStore:
         """
         parts = [part for part in path.split("/") if part]
         if path.startswith("/"):
-            matches = [self.objects[at] for at in ["/" + "/".join(parts)] if at in self.objects]
+            at = self.objects.get("/" + "/".join(parts))
+            matches = [] if at is None else [at]
         else:
             end = "/" + "/".join(parts)
-            matches = [
-                each for at, each in self._by_name.get(parts[-1] if parts else "", {}).items() if at.endswith(end)
-            ]
+            # Of a copy: who asks about a fault holds no lock, while others may be unplugging.
+            named = self._by_name.get(parts[-1] if parts else "", {}).copy()
+            matches = [each for place, each in named.items() if place.endswith(end)]
         if ambiguous and (len(matches) > 1 or not path):
             raise QmpError(ambiguous)
         if len(matches) != 1 or not path:

@@ -1,8 +1,8 @@
 """Commands about objects and their properties (QEMU's `qapi/qom.json`)."""
 
-from contextlib import nullcontext
 from typing import Any
 
+from vfio_migration.emulator.board import QomObject
 from vfio_migration.emulator.commands.command import Call, CommandTable
 from vfio_migration.emulator.devices.vfio import OWN_PROPERTIES
 from vfio_migration.emulator.errors import QmpError
@@ -25,15 +25,24 @@ def qom_list(call: Call) -> Any:
 @table.command("qom-get", locked=False)
 def qom_get(call: Call) -> Any:
     """Read a property; one that is about faults at once, whoever holds the big lock."""
-    with _turn(call):
-        return call.emulated.board.qom(call.arguments["path"]).get(call.arguments["property"])
+    path, name = call.arguments["path"], call.arguments["property"]
+    at_once = _with_faults(call)
+    if at_once is not None:
+        return at_once.get(name)
+    with call.emulated.machine.big_lock:
+        return call.emulated.board.qom(path).get(name)
 
 
 @table.command("qom-set", locked=False)
 def qom_set(call: Call) -> None:
     """Set a property; one that is about faults at once, whoever holds the big lock."""
-    with _turn(call):
-        call.emulated.board.qom(call.arguments["path"]).set(call.arguments["property"], call.arguments["value"])
+    path, name, value = call.arguments["path"], call.arguments["property"], call.arguments["value"]
+    at_once = _with_faults(call)
+    if at_once is not None:
+        at_once.set(name, value)
+        return
+    with call.emulated.machine.big_lock:
+        call.emulated.board.qom(path).set(name, value)
 
 
 @table.command("qom-list-get")
@@ -72,5 +81,9 @@ def _recorded(call: Call, command: str) -> Any:
     raise QmpError(f"{'Device' if command.startswith('device') else 'Class'} '{typename}' not found", "DeviceNotFound")
 
 
-def _turn(call: Call) -> Any:
-    return nullcontext() if releases(call.arguments) else call.emulated.machine.big_lock
+def _with_faults(call: Call) -> QomObject | None:
+    """Give the device whose fault it is about, which must not wait for whoever waits for that device."""
+    if not releases(call.arguments):
+        return None
+    found = call.emulated.devices.with_faults(call.arguments["path"])
+    return found if found is not None and call.arguments["property"] in found.properties else None

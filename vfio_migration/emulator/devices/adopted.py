@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vfio_migration.device import MockDevice
-from vfio_migration.emulator.board import Board, BoardDevice
+from vfio_migration.emulator.board import Board, BoardDevice, QomObject
 from vfio_migration.emulator.devices.vfio import TYPES, add_fault_properties, make_vfio
 from vfio_migration.emulator.errors import QmpError
 from vfio_migration.registered import VFIOMigration, devices_of
@@ -13,7 +13,8 @@ from vmstate import Bus, Device, Machine, RegistrationError
 
 class AdoptedDevices:
     """
-    What a machine has registered, looked at anew whenever it is asked for; under the machine's big lock.
+    What a machine has registered, looked at anew whenever it is asked for; under the machine's big lock, but for
+    `with_faults`.
 
     Whoever made the machine may add devices and take them away at any time, so that nothing is remembered of it but
     what the board has to forget.
@@ -41,7 +42,18 @@ class AdoptedDevices:
                 self._adopted[device] = adopted
                 backend = device.vfio_device.backend
                 if isinstance(backend, MockDevice):
-                    add_fault_properties(adopted, backend, self._board.qom(adopted.path).properties)
+                    add_fault_properties(adopted.type or TYPES[0], backend, self._board.qom(adopted.path).properties)
+
+    def with_faults(self, path: str) -> QomObject | None:
+        """Look into the machine's registry, which is replaced whole: the board is edited under the lock."""
+        for device in devices_of(self._machine):
+            mock = device.vfio_device.backend
+            if isinstance(mock, MockDevice) and path.rpartition("/")[2] == device.id:
+                type_ = device.vfio_device.device.type or TYPES[0]
+                shown = QomObject(path, type_)
+                add_fault_properties(type_, mock, shown.properties)
+                return shown
+        return None
 
     def type_of(self, options: Mapping[str, Any]) -> str:
         """Give the type that is asked for; whether it can be had, `plug` says."""

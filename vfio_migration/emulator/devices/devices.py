@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from vfio_migration.emulator.board import BoardDevice
+from vfio_migration.emulator.board import BoardDevice, QomObject
 
 
 class Devices(Protocol):
@@ -16,6 +16,10 @@ class Devices(Protocol):
 
     def refresh(self) -> None:
         """Have the board show what the machine has by now."""
+        ...
+
+    def with_faults(self, path: str) -> QomObject | None:
+        """Give a device whose faults can be asked for and set without the big lock; None: ask the board."""
         ...
 
     def type_of(self, options: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from vfio_migration.changes import Watchdog
 from vfio_migration.device import MockDevice
-from vfio_migration.emulator.board import Board, BoardDevice
+from vfio_migration.emulator.board import Board, BoardDevice, QomObject
 from vfio_migration.emulator.devices.ordinary import OrdinarySection, add_handlers, section_size
 from vfio_migration.emulator.devices.section_names import section_name
 from vfio_migration.emulator.devices.vfio import (
@@ -103,6 +103,10 @@ class PluggedDevices:
     def refresh(self) -> None:
         """Do nothing: board and machine are always in step."""
 
+    def with_faults(self, path: str) -> QomObject | None:
+        """Give the board's own: an object stays as it is while it is there."""
+        return self._board.qom(path)
+
     def type_of(self, options: Mapping[str, Any]) -> str:
         """Give the type that a device would be plugged in as; raises QmpError if there is none, or no place for it."""
         return self._board.check_place(options)
@@ -179,7 +183,7 @@ class PluggedDevices:
         plugged.blocks = blocks_migration(options)
         if not plugged.blocks:
             plugged.vfio, plugged.mock = make_vfio(self._machine, device, options, spec, self._watchdog)
-            add_fault_properties(device, plugged.mock, self._board.qom(device.path).properties)
+            add_fault_properties(device.type, plugged.mock, self._board.qom(device.path).properties)
 
     def _detach(self, device: BoardDevice) -> None:
         plugged = self._plugged.pop(id(device), None)

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from vfio_migration.changes import Watchdog
 from vfio_migration.device import ALL_FLAGS, MigrationFlags, MockDevice, VFIODevice
-from vfio_migration.emulator.board import BoardDevice, Property
+from vfio_migration.emulator.board import Property
 from vfio_migration.emulator.command_line.keyvals import parse_switch
 from vfio_migration.emulator.devices.fault_properties import FaultProperty, fault_properties, set_fault_property
 from vfio_migration.emulator.errors import QmpError
@@ -67,17 +67,17 @@ def blocks_migration(options: Mapping[str, Any]) -> bool:
     return options.get(_ENABLED) in ("off", False)
 
 
-def add_fault_properties(device: BoardDevice, mock: MockDevice, properties: dict[str, Property]) -> None:
+def add_fault_properties(type_: str, mock: MockDevice, properties: dict[str, Property]) -> None:
     """Have the properties of faults among those of a device's QOM object."""
     for each in fault_properties():
-        properties[each.name] = _as_property(device, mock, each)
+        properties[each.name] = _as_property(type_, mock, each)
 
 
-def _as_property(device: BoardDevice, mock: MockDevice, each: FaultProperty) -> Property:
+def _as_property(type_: str, mock: MockDevice, each: FaultProperty) -> Property:
     return Property(
         each.type,
         get=lambda: each.get(mock),
-        set=lambda value: set_fault_property(mock, device.type or TYPES[0], each.name, value),
+        set=lambda value: set_fault_property(mock, type_, each.name, value),
     )
 
 

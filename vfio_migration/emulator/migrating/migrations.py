@@ -83,14 +83,16 @@ class Migrations:
     @property
     def waiting(self) -> bool:
         """Whether one is waited for, or coming in."""
-        return self._incoming is not None and not self._incoming.status.over
+        incoming = self._incoming
+        return incoming is not None and not incoming.status.over
 
     @property
     def status(self) -> MigrationStatus:
         """How the one out stands."""
         if self._refused is not None:
             return MigrationStatus.FAILED
-        return MigrationStatus.NONE if self._outgoing is None else self._outgoing.status
+        outgoing = self._outgoing
+        return MigrationStatus.NONE if outgoing is None else outgoing.status
 
     def set_capabilities(self, changes: Mapping[str, bool]) -> None:
         """Switch capabilities on or off; raises QmpError, and then none was."""
@@ -142,8 +144,9 @@ class Migrations:
 
     def cancel(self) -> None:
         """Cancel what is on its way out; nothing happens if nothing is."""
-        if self._outgoing is not None:
-            self._outgoing.cancel()
+        outgoing = self._outgoing
+        if outgoing is not None:
+            outgoing.cancel()
 
     def continue_(self, state: str) -> None:
         """Let a migration go on that waits in this state; raises QmpError if it does not."""
@@ -215,15 +218,15 @@ class Migrations:
 
     def info(self) -> MigrationInfo | None:
         """Say how the one out stands; None if there never was one, or it came to nothing."""
-        if self._refused is not None or self._outgoing is None:
-            return None
-        return self._outgoing.info()
+        outgoing = self._outgoing
+        return None if self._refused is not None or outgoing is None else outgoing.info()
 
     @property
     def error(self) -> str | None:
         """Why the one out has failed, or was cancelled where QEMU says more of that."""
-        if self._refused is not None:
-            return self._refused
+        refused = self._refused
+        if refused is not None:
+            return refused
         info = self.info()
         if info is None or info.error is None:
             return None
@@ -238,18 +241,21 @@ class Migrations:
         """How the one in stands."""
         if not self._bound:
             return MigrationStatus.SETUP
-        return MigrationStatus.NONE if self._incoming is None else self._incoming.status
+        incoming = self._incoming
+        return MigrationStatus.NONE if incoming is None else incoming.status
 
     @property
     def incoming_error(self) -> str | None:
         """Why the one in has failed."""
-        error = None if self._incoming is None else self._incoming.error
+        incoming = self._incoming
+        error = None if incoming is None else incoming.error
         return None if error is None else destination_words(error)
 
     @property
     def listening_at(self) -> dict[str, Any] | None:
         """Where a migration is waited for, as `query-migrate` shows it."""
-        return None if self._incoming is None or not self._bound else socket_address(self._incoming.uri)
+        incoming = self._incoming
+        return None if incoming is None or not self._bound else socket_address(incoming.uri)
 
     def close(self) -> None:
         """Cancel what is on its way out, as the process that has it is about to end; what comes in ends with that."""
@@ -330,10 +336,11 @@ class Migrations:
         begun.set()  # by any status: who is cancelled, or fails, before the set-up never gets there
 
     def _heard(self, name: str, data: Mapping[str, Any]) -> None:
-        if name == "MIGRATION" and data.get("status") == MigrationStatus.FAILED and self._incoming is not None:
-            incoming = self._incoming
-            if incoming.status is MigrationStatus.FAILED and self.exit_on_error and not self.running:
-                self._on_failed_incoming(self.incoming_error or "load of migration failed")
+        incoming = self._incoming
+        if name != "MIGRATION" or data.get("status") != MigrationStatus.FAILED or incoming is None:
+            return
+        if incoming.status is MigrationStatus.FAILED and self.exit_on_error and not self.running:
+            self._on_failed_incoming(self.incoming_error or "load of migration failed")
 
 
 def _as_refused(blocker: str) -> str:
