@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from suite.machines import LIMIT, NO_PRECOPY, SMALL, make_machine, make_pair
 
-from vfio_migration import DeviceState, Migration, MigrationParameters, MigrationStatus, MockDevice
+from vfio_migration import DeviceState, Migration, MigrationParameters, MigrationStatus, MockDevice, migrate
 from vfio_migration.testing import our_threads
 from vmstate import BigLockError, Clock, RealClock, RunState, interrupts
 
@@ -48,8 +48,23 @@ def test_the_first_ctrl_c_cancels_the_migration(clock: Clock, threads: str) -> N
         if status is MigrationStatus.PRE_SWITCHOVER:
             press_ctrl_c()  # the main thread waits for the migration, and gets it
 
-    report = pair.migrate(pause_before_switchover=True, on_status=interrupt)
+    machines = pair.source.machine, pair.destination.machine
+    report = migrate(*machines, pause_before_switchover=True, on_status=interrupt)
+    assert report.interrupted
     assert report.status is MigrationStatus.CANCELLED
+    assert pair.migrate().completed
+
+
+def test_ctrl_c_in_a_test_ends_the_session_and_is_no_result_of_the_test(clock: Clock, threads: str) -> None:
+    pair = make_pair(latency=0.001, rate=None, clock=clock, threads=threads)
+
+    def interrupt(migration: Migration, status: MigrationStatus) -> None:
+        if status is MigrationStatus.PRE_SWITCHOVER:
+            press_ctrl_c()
+
+    with pytest.raises(KeyboardInterrupt):
+        pair.migrate(pause_before_switchover=True, on_status=interrupt)
+    assert pair.source.machine.run_state is RunState.RUNNING
     assert pair.migrate().completed
 
 
@@ -111,7 +126,8 @@ def test_ctrl_c_while_devices_are_saved_side_by_side_comes_too_late_and_leaves_n
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    report = pair.migrate(parameters=MigrationParameters(multifd_channels=2))
+    parameters = MigrationParameters(multifd_channels=2)
+    report = migrate(pair.source.machine, pair.destination.machine, parameters=parameters)
     thread.join(LIMIT)
     assert report.completed
     assert report.interrupted

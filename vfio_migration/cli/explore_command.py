@@ -33,6 +33,7 @@ class ScenarioCheck:
 
         Raises:
             InvariantViolationError: something does not hold that holds after every migration.
+            KeyboardInterrupt: Ctrl-C, which has cancelled the migration.
 
         """
         source = self.scenario.build("source", clock=clock)
@@ -44,6 +45,8 @@ class ScenarioCheck:
             report = migrate(source.machine, destination.machine, parameters=around.parameters, link=around.link)
             given_up = len(report.lost_devices) + len(report.destination_lost_devices)
             invariants.check(report, given_up=given_up)
+            if report.interrupted:
+                raise KeyboardInterrupt
         finally:
             for built in (source, destination):
                 _let_go(clock, built.mocks.values(), built.close)

@@ -6,6 +6,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Literal
 
 from vfio_migration.device.backend import Counted, StateBytes
@@ -479,10 +480,10 @@ class MockDevice:
         except BlockedTransitionError as error:
             raise ValueError(f"no arc of this device: {error.strerror}") from error
         if len(path) != 1:
-            way = ", ".join(state.name for state in path) or "nowhere"
+            states = [DeviceState(current).name, *(state.name for state in path)]
+            arcs = " or ".join(f"'{one} -> {other}'" for one, other in pairwise(states)) or "another one: it stays"
             raise ValueError(
-                f"{DeviceState(current).name} to {DeviceState(target).name} is not one arc of this device: "
-                f"it goes to {way}"
+                f"{states[0]} to {DeviceState(target).name} is not one arc of this device, but {len(path)}: take {arcs}"
             )
         return DeviceState(current), DeviceState(target)
 

@@ -258,6 +258,7 @@ class PairRig:
 
         Raises:
             InvariantViolationError: they do not; `check=False` leaves that out.
+            KeyboardInterrupt: Ctrl-C, which has cancelled the migration: it is not for the test to tell from its own.
 
         """
         machines = self.source.machine, self.destination.machine
@@ -267,6 +268,8 @@ class PairRig:
         if check:
             given_up = len(report.lost_devices) + len(report.destination_lost_devices)
             invariants.check(report, given_up=given_up)
+        if report.interrupted:
+            raise KeyboardInterrupt
         return report
 
     @property

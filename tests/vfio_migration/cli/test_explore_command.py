@@ -1,13 +1,16 @@
 """`vfio-switchover explore`: the invariants of a scenario's migration in every order of its threads."""
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from vfio_migration.cli.main import app
+from vfio_migration.live import MigrationReport, migrate
 from vfio_migration.testing import Invariants
+from vmstate import Machine
 
 SCENARIO = """
 [[tree.devices]]
@@ -132,3 +135,20 @@ def test_an_engine_that_is_none_is_refused(scenario: str) -> None:
     status, output = run(scenario, "--engine", "cloud")
     assert status == 2
     assert "expected 'processes'" in output
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_in_a_migration_ends_it(scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reports: list[MigrationReport] = []
+
+    def press_in_the_third(source: Machine, destination: Machine, **options: object) -> MigrationReport:
+        with source.clock.taking_part():  # in which it waits to be heard
+            if len(reports) == 2:
+                signal.raise_signal(signal.SIGINT)
+            reports.append(migrate(source, destination))
+        return reports[-1]
+
+    monkeypatch.setattr("vfio_migration.cli.explore_command.migrate", press_in_the_third)
+    code, _ = run(scenario, "--schedules", "50")
+    assert code == 130
+    assert [report.interrupted for report in reports] == [False, False, True]
