@@ -21,6 +21,9 @@ from vmstate import VirtualClock
 from vmstate.exploring import Exploration, ReplayError, explore, replay
 
 
+_INTERRUPTED = 130
+
+
 @dataclass(frozen=True)
 class ScenarioCheck:
     """The test that is explored: one migration of a scenario, its faults included, and the invariants after it."""
@@ -103,7 +106,7 @@ def explore_command(
     """
     Migrate a scenario in many orders of its threads, and see that what must hold afterwards does.
 
-    Exit status: 0, 1 if something does not hold in a schedule, or 2 if what was given cannot be used.
+    Exit status: 0, 1 if something does not hold in a schedule, 2 if what was given cannot be used, or 130 after Ctrl-C.
     """
     console = Console(highlight=False)
     check = ScenarioCheck(_loaded(scenario))
@@ -136,6 +139,9 @@ def explore_command(
     except BrokenExecutor:
         typer.echo("error: a worker died: is there enough memory?", err=True)
         raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted: nothing was found so far", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
     except (EngineError, ReplayError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

@@ -149,6 +149,7 @@ def test_ctrl_c_in_a_migration_ends_it(scenario: str, monkeypatch: pytest.Monkey
         return reports[-1]
 
     monkeypatch.setattr("vfio_migration.cli.explore_command.migrate", press_in_the_third)
-    code, _ = run(scenario, "--schedules", "50")
+    code, said = run(scenario, "--schedules", "50")
     assert code == 130
+    assert "interrupted" in said
     assert [report.interrupted for report in reports] == [False, False, True]
