@@ -20,7 +20,6 @@ from vfio_migration.testing import Invariants
 from vmstate import VirtualClock
 from vmstate.exploring import Exploration, ReplayError, explore, replay
 
-
 _INTERRUPTED = 130
 
 
