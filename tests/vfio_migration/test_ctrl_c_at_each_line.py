@@ -12,7 +12,7 @@ from suite import ROOT
     ("options", "kinds"),
     [
         pytest.param(["--every", "600", "--act", "migrate()"], 4, id="a few"),
-        pytest.param(["--every", "40"], 12, marks=pytest.mark.slow, id="one line of forty"),
+        pytest.param(["--every", "80"], 12, marks=pytest.mark.slow, id="one line of eighty"),
     ],
 )
 @pytest.mark.timeout(280)

@@ -138,10 +138,10 @@ def test_a_source_that_is_killed_before_or_after_it_has_connected(ends: Ends, ta
 @pytest.mark.parametrize("side", ["source", "destination"])
 @pytest.mark.parametrize("takeover", ["confirmed", "qemu"])
 def test_either_is_killed_at_random_moments(ends: Ends, side: str, takeover: str) -> None:
-    """Fifty moments for each kind and side: what a survivor says, and that it can migrate again."""
+    """Twenty-five moments for each kind and side: what a survivor says, and that it can migrate again."""
     moments = random.Random(f"{side} {takeover}")
     met: set[str] = set()
-    for number in range(50):
+    for number in range(25):
         source, destination = ends.pair(takeover=takeover, channels=2 * (number % 2))
         source.until("active")
         time.sleep(moments.uniform(0, LONGEST_S))
