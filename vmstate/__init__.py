@@ -46,7 +46,7 @@ from vmstate.errors import (
     VmStateError,
 )
 from vmstate.handlers import HandlerEntry, HandlerList, PassKind
-from vmstate.interrupts import heard, take_interrupt, uncut, uncut_between_waits
+from vmstate.interrupts import heard, take_interrupt, tell_of_interrupts, uncut, uncut_between_waits
 from vmstate.log import get_logger
 from vmstate.machine import Machine
 from vmstate.migratable import Attempt, LoadStream, Migratable, MigrationEvent, SaveStream
@@ -121,6 +121,7 @@ __all__ = [
     "seconds_to_ns",
     "take_interrupt",
     "tee",
+    "tell_of_interrupts",
     "uncut",
     "uncut_between_waits",
     "wait_until",

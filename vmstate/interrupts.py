@@ -26,13 +26,14 @@ from types import FrameType, TracebackType
 class _MainThread:
     """What the main thread is in, and what came meanwhile."""
 
-    __slots__ = ("contexts", "deaf", "hearing", "ident", "noted", "previous")
+    __slots__ = ("contexts", "deaf", "hearing", "ident", "noted", "previous", "tell")
 
     def __init__(self) -> None:
         self.contexts = 0  # of both kinds
         self.deaf = 0  # of them, those in which waits do not hear either
         self.hearing = False
         self.noted = False
+        self.tell: Callable[[], object] = lambda: None
         self.previous: Callable[[int, FrameType | None], object] | None = None  # while ours is in its place
         self.look()
 
@@ -72,10 +73,12 @@ class _MainThread:
         """Take a Ctrl-C (the handler of the signal)."""
         if self.hearing:
             self.hearing = False
+            self.tell()
             self.interrupt()
             self.hearing = True  # it is one that raises nothing: the wait goes on
         elif not self.noted:
             self.noted = True
+            self.tell()
         else:
             self.noted = False
             self.contexts = self.deaf = 0
@@ -191,6 +194,15 @@ class Heard:
 uncut = Uncut(waits_hear=False)
 uncut_between_waits = Uncut(waits_hear=True)
 heard = Heard()
+
+
+def tell_of_interrupts(tell: Callable[[], object]) -> None:
+    """
+    Have a function called when a first Ctrl-C comes that cannot end everything at once: somebody waits to hear of it.
+
+    The handler of the signal calls it, so it must not use what that may have cut, such as a stream with a buffer.
+    """
+    _main.tell = tell
 
 
 def take_interrupt() -> bool:

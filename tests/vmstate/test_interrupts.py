@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from vmstate import BigLock, Clock, RealClock, VirtualClock, heard, take_interrupt, uncut, uncut_between_waits
+from vmstate import (
+    BigLock,
+    Clock,
+    RealClock,
+    VirtualClock,
+    heard,
+    take_interrupt,
+    tell_of_interrupts,
+    uncut,
+    uncut_between_waits,
+)
 
 pytestmark = pytest.mark.usefixtures("ctrl_c")
 
@@ -130,6 +140,25 @@ def test_another_handler_is_called_when_ctrl_c_would_have_been_raised() -> None:
         assert called == [signal.SIGINT] * 3
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_somebody_is_told_at_each_first_one_that_is_not_raised_where_it_comes() -> None:
+    told: list[int] = []
+    tell_of_interrupts(lambda: told.append(len(told)))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            press()
+        assert told == []
+        with pytest.raises(KeyboardInterrupt), uncut:
+            press()
+            assert told == [0]
+            press()
+        assert told == [0]
+        with pytest.raises(KeyboardInterrupt), uncut_between_waits, heard:
+            press()
+        assert told == [0, 1]
+    finally:
+        tell_of_interrupts(lambda: None)
 
 
 def test_one_that_is_ignored_stays_ignored() -> None:

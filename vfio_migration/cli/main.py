@@ -1,7 +1,9 @@
 """The command line: `vfio-switchover`."""
 
 import json
+import os
 import sys
+from contextlib import suppress
 from enum import StrEnum
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -35,7 +37,7 @@ from vfio_migration.scenarios import (
     run_scenario,
 )
 from vfio_migration.strategies import STRATEGIES
-from vmstate import VirtualClock
+from vmstate import VirtualClock, tell_of_interrupts
 
 
 class _App(typer.Typer):
@@ -95,11 +97,20 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def main(
+    context: typer.Context,
     show_version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Take what is common to all commands."""
+    tell_of_interrupts(_say_that_it_was_heard)
+    context.call_on_close(lambda: tell_of_interrupts(lambda: None))
+
+
+def _say_that_it_was_heard() -> None:
+    """Write to the descriptor itself: a signal's handler may have come into the middle of what the stream does."""
+    with suppress(OSError):
+        os.write(2, b"\nCtrl-C: what cannot be cut ends first; once more leaves at once\n")
 
 
 @app.command()
