@@ -72,6 +72,7 @@ def measure_command(
     targets = [name for given in to or () for name in given.split(",")]
     if targets and len(targets) != len(devices):
         refuse(f"{len(devices)} devices and {len(targets)} to send their states to: expected one for each, or none")
+    _check_names((*devices, *targets))  # before anybody is asked to agree
     _announce(devices, targets, runs, modes)
     if not yes:
         _ask()
@@ -91,6 +92,18 @@ def measure_command(
 def system() -> System:
     """Give the system whose devices are meant; tests put another in its place."""
     return LinuxSystem()
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse what is no device, is none of VFIO's, or is named twice."""
+    here = system()
+    try:
+        places = [locate(name, here).name for name in names]
+    except VFIOMigrationError as error:
+        refuse(str(error))
+    twice = sorted({name for name in places if places.count(name) > 1})
+    if twice:
+        refuse(f"named twice: {', '.join(twice)}")
 
 
 def _announce(devices: Sequence[str], targets: Sequence[str], runs: int, modes: Sequence[str]) -> None:
@@ -128,10 +141,6 @@ def _measured(devices: Sequence[str], targets: Sequence[str], runs: int, modes: 
 
 def _opened(opened: ExitStack, devices: Sequence[str], targets: Sequence[str]) -> list[Subject]:
     here = system()
-    places = [locate(name, here).name for name in (*devices, *targets)]
-    twice = sorted({name for name in places if places.count(name) > 1})
-    if twice:
-        raise VFIOMigrationError(f"named twice: {', '.join(twice)}")
     real = [opened.enter_context(KernelDevice(name, system=here)) for name in (*devices, *targets)]
     pairs: list[KernelDevice | None] = [*real[len(devices) :]] or [None for _ in devices]
     return [Subject(source.name, source, pair) for source, pair in zip(real[: len(devices)], pairs, strict=True)]
