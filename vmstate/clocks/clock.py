@@ -165,8 +165,8 @@ class RealClock:
         _yield()
 
     def lock(self, name: str, *, idle: bool = False) -> Lock:
-        """Make a plain lock of `threading`."""
-        return threading.Lock()
+        """Make a lock of `threading`."""
+        return _RealLock()
 
     def event(self, name: str, *, outside: bool = False) -> Event:
         """Make an event of `threading`."""
@@ -175,6 +175,29 @@ class RealClock:
     def taking_part(self) -> AbstractContextManager[None]:
         """Do nothing: the system schedules every thread anyway."""
         return _NOTHING
+
+
+class _RealLock:
+    """
+    A lock of `threading` for which the main thread waits in many goes.
+
+    A second Ctrl-C leaves even a wait that is not to be cut. One that comes between the interpreter's last look and the
+    wait in the kernel wakes nobody: it is heard at the next look, which without a limit never comes.
+    """
+
+    __slots__ = ("_lock", "release")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.release = self._lock.release
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        lock = self._lock
+        if not blocking or timeout >= 0 or threading.current_thread() is not threading.main_thread():
+            return lock.acquire(blocking, timeout)
+        while not lock.acquire(timeout=_HEARD_WITHIN_S):
+            pass
+        return True
 
 
 class _RealEvent(threading.Event):
