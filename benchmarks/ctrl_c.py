@@ -20,7 +20,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -38,6 +38,7 @@ from vmstate import Clock, RealClock, VirtualClock
 CLOCKS: dict[str, Callable[[], Clock]] = {"virtual": VirtualClock, "real": RealClock}
 LAUNCHERS = ("per-change", "parked")
 LIMIT_S = 40.0
+TURNS = 5  # after each hang the rest is tried
 _OURS = (*vmstate.__path__, *vfio_migration.__path__)
 _BELOW = ("threading.py", "contextlib.py")
 
@@ -251,6 +252,25 @@ def press_all(kind: Kind, lines: list[Line]) -> Found:
     return found
 
 
+def press_in_processes(
+    pieces: list[tuple[Kind, list[Line]]], processes: int, found: dict[Kind, Found]
+) -> list[tuple[Kind, list[Line]]]:
+    """Press at all of these; gives what is left where one hung, which ends all processes, and is noted as wrong."""
+    left = pieces.copy()
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = {pool.submit(press_all, *piece): piece for piece in pieces}
+        for done in as_completed(waiting):
+            piece = waiting[done]
+            try:
+                found[piece[0]].add(done.result())
+            except BrokenExecutor:
+                found[piece[0]].wrong.append(f"{piece[0]}: a hang, here or in what ran beside it; see above where")
+                pool.shutdown(cancel_futures=True)
+                return left
+            left.remove(piece)
+    return left
+
+
 def main() -> int:
     """Run it; the exit status is 1 where something was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -261,17 +281,14 @@ def main() -> int:
     options = parser.parse_args()
     kinds = [Kind(act, clock, by) for act in options.act or ACTS for clock in CLOCKS for by in LAUNCHERS]
     found = {kind: Found() for kind in kinds}
-    with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting = {}
-        for kind in kinds:
-            chosen = lines_of(kind, options.times)[:: options.every]
-            for at in range(0, len(chosen), 50):
-                waiting[pool.submit(press_all, kind, chosen[at : at + 50])] = kind
-        for done in as_completed(waiting):
-            try:
-                found[waiting[done]].add(done.result())
-            except Exception as error:  # noqa: BLE001 - the process has said where it hung
-                found[waiting[done]].wrong.append(f"{waiting[done]}: a hang, or the end of the process: {error!r}")
+    pieces: list[tuple[Kind, list[Line]]] = []
+    for kind in kinds:
+        chosen = lines_of(kind, options.times)[:: options.every]
+        pieces += [(kind, chosen[at : at + 50]) for at in range(0, len(chosen), 50)]
+    for _ in range(TURNS):
+        pieces = press_in_processes(pieces, options.processes, found)
+        if not pieces:
+            break
     table = Table("what", "time", "launcher", "lines pressed at", "raised", "wrong")
     for kind, each in found.items():
         table.add_row(kind.act, kind.clock, kind.launcher, f"{each.lines:,}", f"{each.raised:,}", str(len(each.wrong)))
