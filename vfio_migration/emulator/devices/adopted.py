@@ -48,7 +48,7 @@ class AdoptedDevices:
         """Look into the machine's registry, which is replaced whole: the board is edited under the lock."""
         for device in devices_of(self._machine):
             mock = device.vfio_device.backend
-            if isinstance(mock, MockDevice) and path.rpartition("/")[2] == device.id:
+            if isinstance(mock, MockDevice) and f"/{path}".endswith(f"/{device.id}"):
                 type_ = device.vfio_device.device.type or TYPES[0]
                 shown = QomObject(path, type_)
                 add_fault_properties(type_, mock, shown.properties)
