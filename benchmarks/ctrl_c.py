@@ -134,11 +134,12 @@ def migrate_between_ends(pair: PairRig) -> None:
         outgoing[0].wait()
         incoming.wait()
     except KeyboardInterrupt:
+        completed = False
         if outgoing and outgoing[0].started:
             outgoing[0].cancel()
-            outgoing[0].wait()
-        elif incoming.started:
-            incoming.cancel()
+            completed = outgoing[0].wait().completed
+        if incoming.started and not completed:
+            incoming.cancel()  # to which perhaps nobody has come, and it would wait on, as a QEMU does
         if incoming.started:
             incoming.wait()
         raise
