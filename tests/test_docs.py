@@ -129,3 +129,8 @@ def test_a_newcomer_gets_from_the_readme_to_the_task_in_three_clicks(task: str) 
 
 def test_the_readme_is_one_page() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_nothing_is_left_to_be_filled_in(document: Path) -> None:
+    assert not re.search(r"@@|TODO|FIXME|XXX", prose(document.read_text(encoding="utf-8")))
