@@ -1,16 +1,14 @@
 """Ctrl-C, real signals in real time: brackets are closed, threads joined, the source runs again."""
 
 import signal
-import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from suite.machines import LIMIT, NO_PRECOPY, SMALL, make_machine, make_pair
+from suite.signals import press_ctrl_c
 
 from vfio_migration import DeviceState, Migration, MigrationParameters, MigrationStatus, MockDevice, migrate
 from vfio_migration.testing import our_threads
@@ -18,27 +16,6 @@ from vmstate import BigLockError, Clock, RealClock, RunState, interrupts
 
 S = DeviceState
 pytestmark = pytest.mark.usefixtures("ctrl_c")
-
-
-def press_ctrl_c() -> None:
-    """Send the signal to the main thread, as the system does, which wakes it from whatever it waits for."""
-    ident = threading.main_thread().ident
-    assert ident is not None
-    signal.pthread_kill(ident, signal.SIGINT)
-
-
-@contextmanager
-def told_of_signals() -> Iterator[Callable[[], object]]:
-    """Give a function that waits until a signal has reached the process, for another thread than the main one."""
-    told, tell = socket.socketpair()
-    with told, tell:
-        told.settimeout(LIMIT)
-        tell.setblocking(False)
-        signal.set_wakeup_fd(tell.fileno())
-        try:
-            yield lambda: told.recv(1)
-        finally:
-            signal.set_wakeup_fd(-1)
 
 
 def test_the_first_ctrl_c_cancels_the_migration(clock: Clock, threads: str) -> None:
@@ -133,46 +110,6 @@ def test_ctrl_c_while_devices_are_saved_side_by_side_comes_too_late_and_leaves_n
     assert report.interrupted
     assert our_threads() == [] or threads == "parked"
     assert pair.destination.machine.run_state is RunState.RUNNING
-
-
-def test_ctrl_c_while_a_machine_stops_is_raised_when_all_threads_are_joined_and_handlers_called(threads: str) -> None:
-    rig = make_machine(threads, RealClock())  # real: signals are
-    machine, devices = rig.machine, [rig.add_device(f"vf{place}") for place in range(3)]
-    machine.start()
-    called: list[RunState] = []
-    before = our_threads()  # which are parked
-    machine.handlers.add(lambda running, state: called.append(state), priority=-5)
-    rig.add_handler("d", lambda running, state: press_ctrl_c(), depth=1)
-    with pytest.raises(KeyboardInterrupt):
-        machine.stop()
-    assert [device.device_state for device in devices] == [S.STOP] * 3
-    assert called == [RunState.PAUSED]
-    assert set(our_threads()) <= set(before)
-
-
-def test_ctrl_c_while_a_thread_is_joined_waits_for_that_thread(threads: str) -> None:
-    rig = make_machine(threads, RealClock())  # real: signals are
-    device = rig.add_device("vf0", stall="RUNNING_P2P -> STOP")
-    machine, mock, states = rig.machine, rig.mocks["vf0"], []
-    machine.start()
-
-    def interrupt_then_release() -> None:
-        while not mock.stalled:
-            threading.Event().wait(0.001)
-        press_ctrl_c()
-        wait_for_signal()
-        mock.release()
-
-    thread = threading.Thread(target=interrupt_then_release)
-    with told_of_signals() as wait_for_signal:
-        thread.start()
-        with pytest.raises(KeyboardInterrupt):
-            machine.stop()
-        thread.join(LIMIT)
-    states.append(device.device_state)
-    machine.start()
-    states.append(device.device_state)
-    assert states == [S.STOP, S.RUNNING]
 
 
 def test_a_second_ctrl_c_leaves_a_thread_that_is_joined_and_its_device_is_lost(threads: str) -> None:

@@ -1,10 +1,10 @@
 """Ctrl-C by each strategy, real signals in real time: raised when handlers were called and threads joined."""
 
-import signal
 import threading
 
 import pytest
 from suite.machines import LIMIT, make_machine
+from suite.signals import press_ctrl_c
 from suite.strategies import STRATEGIES
 
 from vfio_migration import DeviceState, use_strategy
@@ -13,13 +13,6 @@ from vmstate import RealClock, RunState
 
 S = DeviceState
 pytestmark = pytest.mark.usefixtures("ctrl_c")
-
-
-def press_ctrl_c() -> None:
-    """Send the signal to the main thread, as the system does."""
-    ident = threading.main_thread().ident
-    assert ident is not None
-    signal.pthread_kill(ident, signal.SIGINT)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
