@@ -1,12 +1,11 @@
 """The command `vfio-switchover compare`: two scenarios, or one and itself with other values."""
 
-import json
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
+from vfio_migration.cli.outputs import check_outputs, console_beside, printing, write_json
 from vfio_migration.cli.refusal import refuse
 from vfio_migration.drawing import print_comparison
 from vfio_migration.errors import ScenarioError
@@ -47,9 +46,7 @@ def compare_command(
     if settings:  # else both columns would have one name
         changed = replace(changed, scenario=f"{other.name}, as set")
     found = compare(predict(one), changed)
-    try:
+    with printing():
         print_comparison(console, found, show_all=show_all)
-    except OSError as error:
-        cannot_write(STANDARD_OUTPUT, error)
     if json_file is not None:
-        write_text(json_file, json.dumps(found.as_json(), indent=2) + "\n")
+        write_json(json_file, found.as_json())

@@ -3,7 +3,6 @@
 import csv
 import glob
 import io
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
+from vfio_migration.cli.outputs import check_outputs, console_beside, printing, write_json, write_text
 from vfio_migration.cli.refusal import refuse
 from vfio_migration.engines import EngineError, engine
 from vfio_migration.errors import ScenarioError
@@ -75,12 +74,10 @@ def forecast_command(
     settings = [*(settings or ()), *([f"strategy={strategy}"] if strategy is not None else ())]
     loaded = {name: _loaded(path, settings) for name, path in files.items()}
     found = _forecast(loaded, samples, seed, limit, engine_name)
-    try:
+    with printing():
         print_forecast(console, found, show_all=show_all)
-    except OSError as error:
-        cannot_write(STANDARD_OUTPUT, error)
     if json_file is not None:
-        write_text(json_file, json.dumps(found.as_json(), indent=2) + "\n")
+        write_json(json_file, found.as_json())
     if html_file is not None:
         write_text(html_file, forecast_page(found))
     if csv_file is not None:

@@ -1,6 +1,5 @@
 """The command line: `vfio-switchover`."""
 
-import json
 import os
 import sys
 from contextlib import suppress
@@ -18,7 +17,7 @@ from vfio_migration.cli.explore_command import explore_command
 from vfio_migration.cli.forecast_command import forecast_command
 from vfio_migration.cli.import_command import import_command
 from vfio_migration.cli.measure_command import measure_command
-from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
+from vfio_migration.cli.outputs import cannot_write, check_outputs, console_beside, printing, write_json, write_text
 from vfio_migration.cli.streams import in_spite_of_streams
 from vfio_migration.cli.sweep_command import sweep_command
 from vfio_migration.cli.two_ends import receive_command, send_command
@@ -176,14 +175,12 @@ def run(
     except KeyboardInterrupt:
         typer.echo("interrupted: the migration under way was cancelled, and its source runs again", err=True)
         raise typer.Exit(130) from None
-    try:
+    with printing():
         print_result(console, result, show_all=show_all)
-    except OSError as error:
-        cannot_write(STANDARD_OUTPUT, error)
     if json_file is not None:
-        _write_json(json_file, result.as_json())
+        write_json(json_file, result.as_json())
     if trace_file is not None:
-        _write_json(trace_file, chrome_trace({name: mode.typical.timeline for name, mode in result.modes.items()}))
+        write_json(trace_file, chrome_trace({name: mode.typical.timeline for name, mode in result.modes.items()}))
     if plot_file is not None:
         _write_plot(plot_file, result)
     if html_file is not None:
@@ -213,12 +210,10 @@ def predict(
     prediction = predict_scenario(_loaded(scenario, settings, strategy))
     stands = predict_scenario(_loaded(scenario)) if settings or strategy else None
     check_outputs((json_file,), inputs=(scenario,))
-    try:
+    with printing():
         print_prediction(console, prediction, stands, show_all=show_all)
-    except OSError as error:
-        cannot_write(STANDARD_OUTPUT, error)
     if json_file is not None:
-        _write_json(json_file, prediction.as_json(stands))
+        write_json(json_file, prediction.as_json(stands))
 
 
 app.command("import")(import_command)
@@ -250,10 +245,6 @@ def _loaded(scenario: str, settings: list[str] | None = None, strategy: str | No
     except ScenarioError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
-
-
-def _write_json(file: str, data: object) -> None:
-    write_text(file, json.dumps(data, indent=2) + "\n")
 
 
 def _check_plot(file: str | None) -> None:

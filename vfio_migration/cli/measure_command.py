@@ -1,6 +1,5 @@
 """The command `vfio-switchover measure`: real devices through switchovers of their own, and what they take."""
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
+from vfio_migration.cli.outputs import check_outputs, console_beside, printing, write_json, write_text
 from vfio_migration.cli.refusal import refuse
 from vfio_migration.drawing import print_measurement
 from vfio_migration.errors import VFIOMigrationError
@@ -78,12 +77,10 @@ def measure_command(
         _ask()
     measurement = _measured(devices, targets, runs, modes)
     scenario = measured_scenario(measurement, f"measured: {listed(devices)}")
-    try:
+    with printing():
         print_measurement(console, measurement, scenario)
-    except OSError as error:
-        cannot_write(STANDARD_OUTPUT, error)
     if json_file is not None:
-        write_text(json_file, json.dumps(measured_json(measurement, scenario), indent=2) + "\n")
+        write_json(json_file, measured_json(measurement, scenario))
     if scenario_file is not None and scenario is not None:
         write_text(scenario_file, scenario.text)
     raise typer.Exit(1 if measurement.failures else 0)

@@ -1,10 +1,12 @@
 """Where the commands write to: files, and standard output if it is called `-`."""
 
+import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -58,6 +60,26 @@ def write_text(file: str, text: str) -> None:
         raise
     except (OSError, ValueError) as error:
         cannot_write(file, error)
+
+
+def write_json(file: str, data: Any) -> None:
+    """Write data as JSON, as `write_text` does."""
+    write_text(file, json.dumps(data, indent=2) + "\n")
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """
+    Print what is for people.
+
+    Raises:
+        typer.Exit: it cannot be, which was said; with status 2.
+
+    """
+    try:
+        yield
+    except OSError as error:
+        cannot_write(STANDARD_OUTPUT, error)
 
 
 def cannot_write(file: str, error: Exception) -> NoReturn:

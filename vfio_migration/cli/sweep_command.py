@@ -1,6 +1,5 @@
 """The command `vfio-switchover sweep`: a scenario with each of many values, and what its switchover takes with each."""
 
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
+from vfio_migration.cli.outputs import cannot_write, check_outputs, console_beside, printing, write_json
 from vfio_migration.cli.refusal import refuse
 from vfio_migration.engines import EngineError, engine
 from vfio_migration.errors import ScenarioError
@@ -64,13 +63,11 @@ def sweep_command(
     except KeyboardInterrupt:
         typer.echo("interrupted: nothing was written", err=True)
         raise typer.Exit(_INTERRUPTED) from None
-    try:
+    with printing():
         console.print(_table(points))
-    except OSError as error:
-        cannot_write(STANDARD_OUTPUT, error)
     if json_file is not None:
         data = {"scenario": scenario, "vary": vary, "points": [each.as_json() for each in points]}
-        write_text(json_file, json.dumps(data, indent=2) + "\n")
+        write_json(json_file, data)
     if plot_file is not None:
         _plot(plot_file, points)
 

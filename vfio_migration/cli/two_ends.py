@@ -1,6 +1,5 @@
 """`vfio-switchover send` and `receive`: the two ends of a migration of a scenario, in two processes, in real time."""
 
-import json
 from dataclasses import asdict, replace
 from enum import StrEnum
 from typing import Annotated, Any, NoReturn
@@ -9,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from vfio_migration.cli.outputs import STANDARD_OUTPUT, cannot_write, check_outputs, console_beside, write_text
+from vfio_migration.cli.outputs import check_outputs, console_beside, printing, write_json
 from vfio_migration.errors import MigrationRefusedError, ScenarioError, described
 from vfio_migration.live import Incoming, IncomingReport, MigrationStatus, Outgoing, OutgoingReport
 from vfio_migration.scenarios import Scenario, ScenarioMachine, load_scenario, override, refuse_endless
@@ -205,11 +204,9 @@ def _show(
         if figure:
             table.add_row(what, figure)
     error = "" if report.error is None else f": {described(report.error)}"
-    try:
+    with printing():
         console.print(f"{loaded.name}: {report.status}{error}", markup=False, highlight=False, soft_wrap=True)
         console.print(table)
-    except OSError as failed:
-        cannot_write(STANDARD_OUTPUT, failed)
 
 
 def _end(
@@ -220,7 +217,7 @@ def _end(
         data: dict[str, Any] = {"scenario": loaded.name, "side": side, **asdict(report)}
         data["error"] = None if report.error is None else described(report.error)
         data["state_hashes"] = hashes
-        write_text(file, json.dumps(data, indent=2) + "\n")
+        write_json(file, data)
     if report.interrupted:
         raise typer.Exit(_INTERRUPTED)
     raise typer.Exit(0 if report.completed else 1)
