@@ -3,10 +3,13 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# No test depends on how quick the machine is: what takes too long is ended by pytest-timeout.
-settings.register_profile("suite", deadline=None)
+# No test depends on how quick the machine is: what takes too long is ended by pytest-timeout. The suite tries the same
+# examples each time, so that who breaks nothing sees nothing fail; `--hypothesis-profile=search` looks for others.
+_NO_CLOCK = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("suite", _NO_CLOCK, derandomize=True)
+settings.register_profile("search", _NO_CLOCK, derandomize=False, print_blob=True)
 settings.load_profile("suite")
 
 pytest_plugins = ["pytester"]

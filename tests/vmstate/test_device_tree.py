@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from suite.handlers import ignore, noting, returning
 
@@ -95,7 +95,6 @@ def test_d2_anything_else_is_refused(depth: int, adjust: int, word: str) -> None
         device_priority(depth, adjust)
 
 
-@settings(derandomize=True, database=None)
 @given(depths, adjusts, depths, adjusts)
 def test_d2_priorities_are_ordered_by_depth_first_and_adjustment_second(
     depth: int, adjust: int, other_depth: int, other_adjust: int

@@ -206,7 +206,7 @@ notifications = st.builds(Notify, st.booleans())
 programs = st.lists(notifications | notifications | changes, min_size=1, max_size=5)
 
 
-@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@settings(max_examples=500)
 @given(st.lists(specs, min_size=1, max_size=6), st.lists(small, max_size=8), programs)
 def test_e1_to_e5_a_handler_list_does_what_the_naive_model_does(
     specs: list[Spec], at_first: list[int], program: list[Notify | Add | Remove]

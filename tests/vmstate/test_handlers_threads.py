@@ -26,7 +26,7 @@ class Calls:
         return lambda running, state: self.passes[-1].append((priority, number))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PROGRAMS, st.lists(PRIORITIES, min_size=1, max_size=10))
 def test_every_pass_is_in_order_and_calls_all_that_stay(programs: list[list[object]], staying: list[int]) -> None:
     handlers, calls = HandlerList(), Calls()

@@ -209,7 +209,7 @@ growing = st.integers(1, 30).map(
 )
 
 
-@settings(max_examples=400, deadline=None, derandomize=True, database=None)
+@settings(max_examples=400)
 @given(st.text() | near_misses | growing | st.lists(lines).map("\n".join))
 def test_no_text_raises_anything_but_a_qtree_error(text: str) -> None:
     try:
@@ -222,7 +222,7 @@ def test_no_text_raises_anything_but_a_qtree_error(text: str) -> None:
         assert device.depth >= 1
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100)
 @given(st.recursive(st.just([]), lambda below: st.lists(st.lists(below, max_size=3), max_size=3), max_leaves=20))
 def test_every_tree_that_is_written_as_qemu_writes_it_is_read_back(shape_of_root: list[list[object]]) -> None:
     """A node is a list of what is below it: a bus of devices, a device of buses."""

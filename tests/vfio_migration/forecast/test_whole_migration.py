@@ -215,7 +215,7 @@ def changed(device: PlannedDevice, change: Change) -> PlannedDevice:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     plans(),
     st.sampled_from([Phases(), Phases(launch_s=0.002), Phases(join_s=0.003, other_state_s=0.01, launch_s=0.001)]),

@@ -6,7 +6,7 @@ from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from suite.pictured import whole_scenario
 from suite.qemu_logs import CAPTURES, HOST_QTREE, destination_log, logs_of_run, source_log
@@ -542,7 +542,7 @@ def try_import(source: str, destination: str | None = None) -> None:
                 assert imported.scenario.plan().bounds.serial_s >= 0
 
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=150)
 
 
 @FUZZ

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from suite.qemu_logs import CAPTURES, HOST_QTREE, destination_log, logs_of_run, source_log
 
@@ -404,7 +404,7 @@ HAND = [*source_log({"vf0": (1, 2, 3)}).lines, *destination_log({"vf0": (1, 2)})
 LINES = st.lists(st.sampled_from([line.partition(" ")[2] for line in HAND]), max_size=60)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80)
 @given(LINES, st.none() | LINES, st.booleans())
 def test_any_lines_are_an_error_at_worst(source: list[str], destination: list[str] | None, every: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:

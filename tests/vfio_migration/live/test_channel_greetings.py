@@ -13,6 +13,9 @@ from vfio_migration.live.channel_greetings import ChannelGreetings
 from vfio_migration.live.hello import Hello, new_migration
 
 OURS = new_migration()
+# Its last byte is another one, whatever it was: the bytes of a migration are drawn at random.
+ALTERED = bytearray(Hello(1, OURS).packed())
+ALTERED[-1] ^= 1
 LIMIT = 30.0
 
 
@@ -44,7 +47,7 @@ def gather(listening: socket.socket, wanted: int) -> dict[int, socket.socket]:
         Hello(1, new_migration()).packed(),
         Hello(3, OURS).packed(),
         Hello(0, OURS, 2).packed(),
-        Hello(1, OURS).packed()[:-1] + b"?",
+        bytes(ALTERED),
     ],
     ids=["noise", "of another migration", "one too many", "a second stream", "altered"],
 )

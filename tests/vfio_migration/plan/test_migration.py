@@ -235,7 +235,7 @@ limits = st.builds(
 rams = st.builds(PlannedRam, st.integers(0, 10**9), st.sampled_from([0.0, 1e3, 1e6, 5e7]))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(states, st.booleans()), max_size=3), rams, links, limits, st.sampled_from([0.0, 0.2]))
 def test_it_is_the_same_as_chunk_by_chunk(
     drawn: list[tuple[PlannedState, bool]], ram: PlannedRam, link: Link, parameters: MigrationParameters, stop: float
@@ -278,7 +278,7 @@ def test_it_is_the_same_as_chunk_by_chunk(
         assert found.behind_s == about(late * NS)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(rams, links, st.lists(st.floats(0.001, 10), min_size=2, max_size=2))
 def test_a_larger_limit_never_decides_later(ram: PlannedRam, link: Link, drawn: list[float]) -> None:
     small, large = (plan(ram=ram, link=link, downtime_limit_s=each) for each in sorted(drawn))
@@ -288,7 +288,7 @@ def test_a_larger_limit_never_decides_later(ram: PlannedRam, link: Link, drawn: 
         assert small.transfer_s <= min(drawn) * (1 + 1e-6)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(states, max_size=3), links)
 def test_the_parts_of_the_blackout_add_up_to_the_switchover(drawn: list[PlannedState], link: Link) -> None:
     phases = Phases(pause_vcpus_s=0.001, final_query_s=0.002, other_state_s=0.004, activate_block_s=0.008, join_s=0.1)

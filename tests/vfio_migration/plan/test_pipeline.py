@@ -11,7 +11,7 @@ from vfio_migration.plan.planned_state import PlannedState
 rates = st.one_of(st.none(), st.floats(1e6, 1e12))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     rates, rates, rates, st.integers(0, 10**8), st.integers(1, 3 * CHUNK), st.integers(0, 2000), st.integers(0, CHUNK)
 )

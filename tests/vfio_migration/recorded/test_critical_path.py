@@ -3,7 +3,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from suite.bundled import SHORT
 from suite.pictured import whole
@@ -145,7 +145,6 @@ names = st.sampled_from(["a", "b", "c"])
 moments = st.integers(0, 100)
 
 
-@settings(derandomize=True, database=None)
 @given(
     st.lists(st.builds(lambda name, one, other: arc(name, min(one, other), max(one, other)), names, moments, moments))
 )

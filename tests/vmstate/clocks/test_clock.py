@@ -2,7 +2,7 @@ import math
 import threading
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from suite.handlers import PATIENCE_S
 
@@ -35,13 +35,11 @@ def test_seconds_become_whole_nanoseconds_with_halves_to_even(seconds: float, na
     assert type(result) is int
 
 
-@settings(derandomize=True, database=None)
 @given(st.integers(0, 10**15))
 def test_nanoseconds_survive_as_seconds_for_more_than_a_week(nanoseconds: int) -> None:
     assert seconds_to_ns(nanoseconds / NS) == nanoseconds
 
 
-@settings(derandomize=True, database=None)
 @given(st.floats(0, 1e290), st.floats(0, 1e290))
 def test_order_is_kept(one: float, other: float) -> None:
     assert seconds_to_ns(min(one, other)) <= seconds_to_ns(max(one, other))

@@ -55,7 +55,7 @@ def send_all(channel: Channel, data: bytes, sizes: list[int]) -> None:
 sizes = st.lists(st.integers(1, 200) | st.integers(1, 3 * WINDOW), min_size=1, max_size=4)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@settings(max_examples=30)
 @given(st.integers(0, 300) | st.integers(0, 4 * WINDOW), sizes, sizes, st.booleans())
 def test_all_bytes_arrive_in_order_then_the_end_is_seen(
     total: int, send_sizes: list[int], receive_sizes: list[int], back: bool

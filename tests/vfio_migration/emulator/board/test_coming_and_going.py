@@ -37,7 +37,7 @@ def is_sound(board: Board) -> None:
             assert board.is_a(each.parent.type, "PCI") is False or each in addresses(each.parent).values()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(STEPS)
 def test_tree_and_objects_stay_in_step(steps: Sequence[str | tuple[str, str, str]]) -> None:
     board = Board(Profile.bundled(), "q35", memory=1 << 26, defaults=False)
