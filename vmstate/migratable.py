@@ -62,8 +62,9 @@ class Migratable(Protocol):
     Optional, and asked for by name: `state_only`, whether it has a section of what is only sent once, and no other;
     `begin_precopy()`, called when the set-up is over; `pending_exact()`, how many
     bytes would have to be sent if the machine were stopped now; `has_to_iterate`, whether `save_iterate` is to be
-    called though nothing is pending; and `begin_saving()`, called once the machine has stopped, before anything is
-    saved.
+    called though nothing is pending; `begin_saving()`, called once the machine has stopped, before anything is
+    saved; and `configuration()`, bytes that are sent before all else, and on the other side, before anything there gets
+    ready, `check_configuration(bytes)`, which raises if both do not go together (QEMU's `vmstate_configuration`).
     """
 
     @property

@@ -7,6 +7,7 @@ from contextlib import suppress
 from vfio_migration.device import DeviceState
 from vfio_migration.errors import StreamError, described
 from vfio_migration.live.answers import Answer, AnswerKind, AnswerSender
+from vfio_migration.live.configurations import check_configurations
 from vfio_migration.live.connection import Connection
 from vfio_migration.live.going_back import reachable
 from vfio_migration.live.incoming_channels import IncomingChannels
@@ -123,8 +124,9 @@ class Destination:
         machine = self._machine
         reader = self._reader
         try:
-            return_path = reader.header(self._parameters, confirmed=self._confirmed)
             self._set_status(MigrationStatus.ACTIVE)
+            return_path = reader.header(self._parameters, confirmed=self._confirmed)
+            check_configurations(machine.migratables, reader.configurations())
             self._incoming.start()
             with machine.big_lock:
                 for device in devices_of(machine):

@@ -6,6 +6,7 @@ from typing import Literal
 from vfio_migration.errors import MigrationFailedError, StreamError, TakeoverUnknownError, described
 from vfio_migration.live.answers import AnswerKind, AnswerReader, await_answer, last_words
 from vfio_migration.live.channel_pool import ChannelPool
+from vfio_migration.live.configurations import configurations_of
 from vfio_migration.live.connection import Connection
 from vfio_migration.live.control import Control
 from vfio_migration.live.decision import Decision
@@ -112,7 +113,9 @@ class Source:
         parameters = self._control.parameters
         with machine.big_lock:
             tell_all(machine, MigrationEvent.SETUP, self._control.keep_error)
-            self._writer.header(parameters, confirmed=self._confirmed)
+            self._writer.header(
+                parameters, confirmed=self._confirmed, configurations=configurations_of(machine.migratables)
+            )
             if self._pool is not None:
                 self._pool.begin()
             for device in devices_of(machine):
@@ -164,7 +167,19 @@ class Source:
             if not self._fits(threshold) or not self._acked():
                 return False
             if not self._waited_for_destination():
+                self._notice_the_end()
                 return True
+
+    def _notice_the_end(self) -> None:
+        """
+        Find out before the stop whether a destination that nobody asks is gone.
+
+        QEMU's source has written so much memory by then that it has seen it. What stands for memory here takes no room
+        in the connection, where all that is written may fit, and the machine would be gone.
+        """
+        asked = self._confirmed or self._control.parameters.switchover_ack
+        if not asked and self._channel.ready:  # such a destination says nothing but its end
+            raise ChannelClosedError("the destination has closed the connection")
 
     def _pending(self) -> int:
         return sum(each.pending() for each in self._machine.migratables)

@@ -4,7 +4,11 @@ The migration stream: a header, sections with a device's state each, and an end,
 The format is this project's own, version 3; numbers are big-endian:
 
     header    8 bytes "VSWMIGR3"; a byte: 1 if the switchover is acknowledged, plus 2 if the takeover is confirmed, plus
-              4 if the source waits at the end for an answer; the number of multifd channels, 1 byte
+              4 if the source waits at the end for an answer, plus 8 if configurations come next; the number of multifd
+              channels, 1 byte
+    configurations
+              byte 4; how many, 1 byte; of each the id of what it is of, as 2 bytes of length and UTF-8, and 2 bytes of
+              length and what it says
     section   byte 1; index of the device, 4 bytes; its id, as 2 bytes of length and UTF-8; the device's
               part, which says itself where it ends (see `vfio_migration.registered` for QEMU's markers)
     run state byte 2, once, after the source has stopped: the run state that it had then, as a length byte and
@@ -13,8 +17,9 @@ The format is this project's own, version 3; numbers are big-endian:
               states come over these, 4 bytes; of each its index, 4 bytes, and its id as above
     end       byte 0; the number of sections, 8 bytes
 
-Header, each section, the run state, the threads and the end are each followed by 4 bytes of CRC-32 over all bytes of
-the stream before them, so nothing can be altered, left out or put elsewhere without being seen where it happens.
+Header, configurations, each section, the run state, the threads and the end are each followed by 4 bytes of CRC-32 over
+all bytes of the stream before them, so nothing can be altered, left out or put elsewhere without being seen where it
+happens.
 """
 
 import hashlib
@@ -22,6 +27,7 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
 from vfio_migration.device import CHUNK
@@ -33,9 +39,10 @@ from vmstate import Channel, ChannelClosedError, Migratable, RunState
 T = TypeVar("T")
 
 _MAGIC = b"VSWMIGR3"
-_END, _SECTION, _RUN_STATE, _THREADS = 0, 1, 2, 3
+_END, _SECTION, _RUN_STATE, _THREADS, _CONFIGURATIONS = 0, 1, 2, 3, 4
 _CAPABILITIES = struct.Struct(">BB")
-_ACK, _CONFIRMED, _RETURN_PATH = 1, 2, 4
+_ACK, _CONFIRMED, _RETURN_PATH, _CONFIGURED = 1, 2, 4, 8
+_LENGTH = struct.Struct(">H")
 _INDEX = struct.Struct(">BIH")  # kind, index, length of the id
 _COUNT = struct.Struct(">BQ")  # kind, number of sections
 _DEVICES = struct.Struct(">BI")  # kind, number of devices
@@ -109,11 +116,24 @@ class StreamWriter:
         """The checksum over all bytes so far."""
         return self._checksum
 
-    def header(self, parameters: MigrationParameters, *, confirmed: bool) -> None:
+    def header(
+        self,
+        parameters: MigrationParameters,
+        *,
+        confirmed: bool,
+        configurations: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> None:
         """Begin the stream; says what both sides have to agree on."""
         flags = parameters.switchover_ack * _ACK | confirmed * _CONFIRMED | parameters.return_path * _RETURN_PATH
+        flags |= bool(configurations) * _CONFIGURED
         self.write(_MAGIC + _CAPABILITIES.pack(flags, parameters.multifd_channels))
         self._seal()
+        if configurations:
+            self.write(bytes([_CONFIGURATIONS, len(configurations)]))
+            for name, data in configurations.items():
+                for each in (name.encode(), data):
+                    self.write(_LENGTH.pack(len(each)) + each)
+            self._seal()
 
     def section(self, index: int, migratable: Migratable, save: Callable[["StreamWriter"], T]) -> T:
         """Write a section of this device; `save` writes its part, and what it returns is returned."""
@@ -185,6 +205,7 @@ class StreamReader:
         self._checksum = 0
         self._sections = 0
         self._where = "header"
+        self._configured = False
         self._indices: dict[str, int] = {}
         self._offset = 0
 
@@ -244,7 +265,8 @@ class StreamReader:
         """
         Read the beginning of the stream, of a source that has to agree with this side.
 
-        Says whether the source waits for an answer at the end: for that, its return path is enough.
+        Says whether the source waits for an answer at the end: for that, its return path is enough. `configurations`
+        has what comes next.
         """
         magic = self.read(len(_MAGIC))
         if magic != _MAGIC:
@@ -258,7 +280,23 @@ class StreamReader:
         ):
             if theirs != ours:
                 raise self._error(f"{name} is {theirs!r} at the source and {ours!r} here: give both sides the same")
+        self._configured = bool(flags & _CONFIGURED)
         return bool(flags & _RETURN_PATH)
+
+    def configurations(self) -> dict[str, bytes]:
+        """Read what the source has said of itself, by ids; nothing if it has said nothing."""
+        if not self._configured:
+            return {}
+        self._where = "configurations"
+        kind, count = self.read(2)
+        if kind != _CONFIGURATIONS:
+            raise self._error(f"expected configurations ({_CONFIGURATIONS}), got {kind}")
+        said = {}
+        for _ in range(count):
+            name, data = (self.read(*_LENGTH.unpack(self.read(_LENGTH.size))) for _ in range(2))
+            said[name.decode(errors="replace")] = data
+        self._check_seal()
+        return said
 
     def load_sections(
         self,

@@ -138,17 +138,19 @@ def test_a_source_that_is_killed_before_or_after_it_has_connected(ends: Ends, ta
 @pytest.mark.parametrize("side", ["source", "destination"])
 @pytest.mark.parametrize("takeover", ["confirmed", "qemu"])
 def test_either_is_killed_at_random_moments(ends: Ends, side: str, takeover: str) -> None:
-    """Twenty-five moments for each kind and side: what a survivor says, and that it can migrate again."""
+    """
+    Twenty-five moments for each kind and side, more of them early: what a survivor says, and that it can migrate again.
+
+    Which of them are early enough for a migration to fail is up to the machine, so nothing is asked about that.
+    """
     moments = random.Random(f"{side} {takeover}")
-    met: set[str] = set()
     for number in range(25):
         source, destination = ends.pair(takeover=takeover, channels=2 * (number % 2))
         source.until("active")
-        time.sleep(moments.uniform(0, LONGEST_S))
+        time.sleep(LONGEST_S * moments.random() ** 3)
         if side == "source":
             source.kill()
-            met.add(check_destination(ends, destination))
+            check_destination(ends, destination)
         else:
             destination.kill()
-            met.add(check_source(ends, source, takeover))
-    assert {"completed", "failed"} <= met  # early and late moments were among them
+            check_source(ends, source, takeover)

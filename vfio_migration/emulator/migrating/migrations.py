@@ -12,7 +12,7 @@ from vfio_migration.emulator.migrating.capabilities import NONE_SET, check_capab
 from vfio_migration.emulator.migrating.descriptors import Descriptors
 from vfio_migration.emulator.migrating.memory import Memory
 from vfio_migration.emulator.migrating.parameters import DEFAULTS, changed_parameters, live_parameters
-from vfio_migration.emulator.migrating.words import destination_words, source_words
+from vfio_migration.emulator.migrating.words import CHANNEL_ERROR, destination_words, printed_before, source_words
 from vfio_migration.errors import AddressError, MigrationRefusedError, WrongStatusError
 from vfio_migration.live import Incoming, Link, MigrationInfo, MigrationParameters, MigrationStatus, Outgoing, parse_uri
 from vfio_migration.registered import devices_of
@@ -37,9 +37,9 @@ class Migrations:
 
     The machine's big lock guards all fields, but for what begins and ends a migration: whoever has begun one says so
     (`_starting`) when it has started, and the last status before a failure is noted by the source's own thread.
-    `blockers` says what keeps the machine from being migrated. `on_failed_incoming` is called, in the destination's
-    thread, where QEMU would end. `again`: after one migration in there may be another, which QEMU has only in another
-    process.
+    `blockers` says what keeps the machine from being migrated, `ram_section` which section of the stream is that of the
+    memory. `on_failed_incoming` is called, in the destination's thread, with the lines that QEMU would print and end.
+    `again`: after one migration in there may be another, which QEMU has only in another process.
     """
 
     def __init__(
@@ -52,7 +52,8 @@ class Migrations:
         blockers: Callable[[], Sequence[str]] = tuple,
         expected: bool = False,
         again: bool = False,
-        on_failed_incoming: Callable[[str], object] = lambda _: None,
+        ram_section: int = 1,
+        on_failed_incoming: Callable[[Sequence[str]], object] = lambda _: None,
     ) -> None:
         self.machine = machine
         self.memory = memory
@@ -62,8 +63,10 @@ class Migrations:
         self._link = link
         self._descriptors = descriptors
         self._expected = expected  # the command line said that a migration comes in
+        self._ram_section = ram_section
         self._on_failed_incoming = on_failed_incoming
         self._outgoing: Outgoing | None = None
+        self._cut: Outgoing | None = None  # whose connection somebody has cut here
         self._reached = MigrationStatus.NONE
         self._refused: str | None = None  # why one failed before it was one
         self._incoming: Incoming | None = None
@@ -113,6 +116,10 @@ class Migrations:
             live = self._live_parameters()
             with suppress(WrongStatusError):
                 self._outgoing.set_parameters(**{name: getattr(live, name) for name in _LIVE_NAMES})
+
+    def settings(self) -> tuple[Mapping[str, bool], Mapping[str, Any]]:
+        """Give capabilities and parameters, as they are set."""
+        return self.capabilities, self.parameters
 
     def migrate(self, arguments: Mapping[str, Any]) -> None:
         """
@@ -164,6 +171,7 @@ class Migrations:
         """Cut what is connected, both ways; takes no lock."""
         outgoing, incoming = self._outgoing, self._incoming
         if outgoing is not None and not outgoing.status.over:
+            self._cut = outgoing
             outgoing.disconnect()
         elif incoming is not None and not incoming.status.over:
             incoming.cancel()
@@ -228,13 +236,25 @@ class Migrations:
         if refused is not None:
             return refused
         info = self.info()
-        if info is None or info.error is None:
-            return None
-        if info.status is MigrationStatus.CANCELLED:
-            return _INTERRUPTED if self._reached is MigrationStatus.PRE_SWITCHOVER else None
-        if info.status in (MigrationStatus.FAILED, MigrationStatus.FAILING):
+        return None if info is None else self._words(info)
+
+    def _words(self, info: MigrationInfo) -> str | None:
+        cancelled = info.status is MigrationStatus.CANCELLED
+        cut = not info.status.over and self._cut is not None and self._cut is self._outgoing
+        if info.error is not None and info.status in (MigrationStatus.FAILED, MigrationStatus.FAILING):
             return source_words(info.error, info, self._reached)
-        return None
+        opened = info.parameters.return_path and info.setup_s is not None
+        if opened and (cancelled or cut):  # which sees the connection end before all else
+            return CHANNEL_ERROR
+        return _INTERRUPTED if cancelled and self._reached is MigrationStatus.PRE_SWITCHOVER else None
+
+    @property
+    def printed(self) -> Sequence[str]:
+        """The lines that QEMU prints of a migration out that has failed; the last is `error`."""
+        error = self.error
+        if error is None:
+            return ()
+        return (*printed_before(error, self._reached, self._ram_section), error)
 
     @property
     def incoming_status(self) -> MigrationStatus:
@@ -247,9 +267,13 @@ class Migrations:
     @property
     def incoming_error(self) -> str | None:
         """Why the one in has failed."""
+        return self._incoming_words[-1] if self._incoming_words else None
+
+    @property
+    def _incoming_words(self) -> Sequence[str]:
         incoming = self._incoming
         error = None if incoming is None else incoming.error
-        return None if error is None else destination_words(error)
+        return () if error is None else destination_words(error, self._ram_section)
 
     @property
     def listening_at(self) -> dict[str, Any] | None:
@@ -340,7 +364,7 @@ class Migrations:
         if name != "MIGRATION" or data.get("status") != MigrationStatus.FAILED or incoming is None:
             return
         if incoming.status is MigrationStatus.FAILED and self.exit_on_error and not self.running:
-            self._on_failed_incoming(self.incoming_error or "load of migration failed")
+            self._on_failed_incoming(self._incoming_words or ("load of migration failed",))
 
 
 def _as_refused(blocker: str) -> str:

@@ -4,13 +4,19 @@ import errno
 import os
 import re
 
+from vfio_migration.emulator.migrating.same_machine import DifferentMachineError
 from vfio_migration.errors import StreamError, described
 from vfio_migration.live import MigrationInfo, MigrationStatus
 from vmstate import ChannelClosedError
 
 _UNKNOWN = re.compile(r"a section for b['\"](?P<id>.*)['\"], which this machine does not have")
 _CUT = ("ends here", "cut off")
+_TOLD = "the destination failed: "
 _LOAD = "load of migration failed: Invalid argument: "
+CHANNEL_ERROR = f"Channel error: {os.strerror(errno.EIO)}"  # what a return path says that has lost its connection
+_SIBLING = "Sibling indicated error 1"
+_NOT_WRITTEN = "Unable to write to socket: "
+_WHILE_SENDING = (CHANNEL_ERROR, _SIBLING, _NOT_WRITTEN)
 _NO_SUCH_SECTION = (
     "Unknown section or instance '{}' 0. Make sure that your current VM setup matches your saved VM setup, including "
     "any hotplugged devices"
@@ -19,37 +25,58 @@ _NO_SUCH_SECTION = (
 
 def source_words(error: BaseException, info: MigrationInfo, reached: MigrationStatus) -> str:
     """Give what a source's `query-migrate` says; `reached` is the last status before it began to fail."""
-    cause = _lost_connection(error)
+    told = _TOLD in str(error)
+    cause = _lost_connection(error) or (errno.EPIPE if told else None)
     if cause is None:
         return described(error)
+    if (
+        info.parameters.return_path
+    ):  # which hears what the destination says last, and else sees the connection end first
+        return _SIBLING if told else CHANNEL_ERROR
     if info.setup_s is None:  # of which QEMU says `active` all the same, before it fails
         return f"ram_save_setup failed: {os.strerror(errno.EIO)}"
-    if reached is MigrationStatus.DEVICE and info.states_saved:
-        # Of what was sent last a destination that fails has not read all, which is how the system tells.
-        return f"Failed to flush QEMUFile: {_not_written(errno.ECONNRESET)}"
-    if reached is MigrationStatus.DEVICE:
-        return f"Failed to save iterable device state: {_not_written(cause)}"
-    return _not_written(cause)
+    if reached is not MigrationStatus.DEVICE:
+        return _not_written(cause)
+    # Of what was sent last a destination that fails has not read all, which is how the system tells.
+    return (
+        f"Failed to flush QEMUFile: {_not_written(errno.ECONNRESET)}"
+        if info.states_saved
+        else f"Failed to save iterable device state: {_not_written(cause)}"
+    )
 
 
-def destination_words(error: BaseException) -> str:
-    """Give what a destination's `query-migrate` says, and QEMU prints when it ends because of that."""
+def printed_before(words: str, reached: MigrationStatus, ram_section: int) -> tuple[str, ...]:
+    """Give what a source prints before these words of its failure: while memory is sent, that it could not be."""
+    if reached is not MigrationStatus.ACTIVE or not words.startswith(_WHILE_SENDING):
+        return ()
+    return (f"failed to save SaveStateEntry with id(name): {ram_section}(ram): -{errno.EIO}",)
+
+
+def destination_words(error: BaseException, ram_section: int) -> tuple[str, ...]:
+    """
+    Give what QEMU prints when it ends because of that, line by line; the last is what its `query-migrate` says.
+
+    `ram_section` is the number of the memory's section.
+    """
+    if isinstance(error, DifferentMachineError):
+        return (*error.printed, _LOAD + str(error))
     if not isinstance(error, StreamError):
-        return f"load of migration failed: Input/output error: {described(error)}"
+        return (f"load of migration failed: Input/output error: {described(error)}",)
     text = str(error)
     unknown = _UNKNOWN.search(text)
     if unknown is not None:
-        return _LOAD + _NO_SUCH_SECTION.format(unknown["id"])
+        return (_LOAD + _NO_SUCH_SECTION.format(unknown["id"]),)
     if any(words in text for words in _CUT):
-        # Where QEMU's stream is cut is nearly always in its memory, and so in section 2.
-        return f"{_LOAD}Section footer error, section_id: 2"
+        # Where QEMU's stream is cut is nearly always in its memory.
+        footer = f"check_section_footer: Read section footer failed: -{errno.EIO}"
+        return (footer, f"{_LOAD}Section footer error, section_id: {ram_section}")
     if text.startswith("no migration stream"):
-        return f"{_LOAD}Not a migration stream"
-    return _LOAD + text
+        return (f"{_LOAD}Not a migration stream",)
+    return (_LOAD + text,)
 
 
 def _not_written(cause: int) -> str:
-    return f"Unable to write to socket: {os.strerror(cause)}"
+    return f"{_NOT_WRITTEN}{os.strerror(cause)}"
 
 
 def _lost_connection(error: BaseException) -> int | None:

@@ -1,11 +1,10 @@
 """Making the machine that a command line describes: board, devices, memory, migrations."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vfio_migration.emulator.board import Board
 from vfio_migration.emulator.command_line.configuration import BadOptionError, Configuration
-from vfio_migration.emulator.devices.ordinary import OrdinarySection
 from vfio_migration.emulator.devices.plugged import PluggedDevices
 from vfio_migration.emulator.devices.process_scenario import ProcessScenario, load_process_scenario
 from vfio_migration.emulator.emulated import Emulated, Identity
@@ -13,13 +12,15 @@ from vfio_migration.emulator.errors import QmpError
 from vfio_migration.emulator.migrating.descriptors import Descriptors
 from vfio_migration.emulator.migrating.memory import Memory, without_guest
 from vfio_migration.emulator.migrating.migrations import Migrations
+from vfio_migration.emulator.migrating.same_machine import MachineShape, MachineState
 from vfio_migration.emulator.profile import Profile
 from vfio_migration.live import Link, Ram
 from vfio_migration.registered import use_strategy
 from vmstate import Clock, Machine, RunState, TraceSink
 
 _LINK = Link(10e9 / 8)  # where no scenario says anything else: 10 Gbit/s
-_GLOBAL_STATE = 71_000  # bytes, of QEMU's last section
+_FIRST_SECTION = 1  # the memory's, unless network backends of the user's have theirs before
+_SUFFIX = "-machine"
 _MOST_THREADS = 64  # that stand for CPUs
 
 
@@ -30,7 +31,7 @@ def make_emulated(
     clock: Clock,
     trace: TraceSink | None,
     scenario: str | None,
-    on_failed_incoming: Callable[[str], object],
+    on_failed_incoming: Callable[[Sequence[str]], object],
 ) -> Emulated:
     """
     Make the machine, stopped.
@@ -65,7 +66,6 @@ def make_emulated(
         use_strategy(machine, described.scenario.strategy)
         devices.attach(described.spec_of, described.scenario.watchdog, said=said)
         described.arrange_faults(devices.mocks)
-    machine.register(OrdinarySection("globalstate", _GLOBAL_STATE))
     descriptors = Descriptors()
     migrations = Migrations(
         machine,
@@ -74,8 +74,11 @@ def make_emulated(
         descriptors=descriptors,
         blockers=lambda: devices.blockers,
         expected=configuration.incoming == "defer",
+        ram_section=_FIRST_SECTION
+        + sum(each.get("type") == "user" for each in configuration.backends.netdevs.values()),
         on_failed_incoming=on_failed_incoming,
     )
+    machine.register(MachineState(_shape(configuration, board), migrations.settings))
     return Emulated(
         machine,
         board,
@@ -85,6 +88,15 @@ def make_emulated(
         descriptors=descriptors,
         identity=_identity(configuration),
         backends=configuration.backends,
+    )
+
+
+def _shape(configuration: Configuration, board: Board) -> MachineShape:
+    return MachineShape(
+        machine_type=board.machine_type.removesuffix(_SUFFIX),
+        uuid=configuration.uuid or Identity().uuid,
+        ram_block=configuration.machine_options.get("memory-backend") or "pc.ram",
+        ram_size=configuration.memory,
     )
 
 

@@ -177,9 +177,10 @@ class Process:
         if self._log is not None:
             self._log.close()
 
-    def _failed_incoming(self, words: str) -> None:
+    def _failed_incoming(self, lines: Sequence[str]) -> None:
         """End as QEMU does where a migration that was to come in has failed."""
-        self._say(words)
+        for line in lines:
+            self._say(line)
         with self._lock:
             self._status = 1
         signals.wake()
@@ -187,10 +188,11 @@ class Process:
     def _print_failure(self, emulated: Emulated, event: MonitorEvent) -> None:
         """Print why a migration has failed that was on its way out."""
         status = event.data.get("status") if event.name == "MIGRATION" else None
-        if status in (MigrationStatus.FAILED, MigrationStatus.CANCELLED) and not emulated.migrations.waiting:
-            error = emulated.migrations.error
-            if error is not None and emulated.migrations.status == status:
-                self._say(error)
+        migrations = emulated.migrations
+        over = status in (MigrationStatus.FAILED, MigrationStatus.CANCELLED)
+        if over and not migrations.waiting and migrations.status == status:
+            for line in migrations.printed:
+                self._say(line)
 
     def _say(self, text: str) -> None:
         if self._log is not None:

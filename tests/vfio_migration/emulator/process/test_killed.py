@@ -8,6 +8,7 @@ import pytest
 from suite.emulators import VFS, Emulator, Emulators
 
 STATUSES = ("active", "pre-switchover", "device")
+CHANNEL = "Channel error: Input/output error"
 WORDS = {
     "active": "Unable to write to socket: Broken pipe",
     "pre-switchover": "Failed to save iterable device state: Unable to write to socket: Broken pipe",
@@ -52,16 +53,20 @@ def without_precopy(status: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("status", STATUSES)
-def test_the_destination_is_killed(status: str, emulators: Emulators) -> None:
+@pytest.mark.parametrize("return_path", [False, True])
+def test_the_destination_is_killed(status: str, return_path: bool, emulators: Emulators) -> None:
     devices = without_precopy(status)
     source = emulators.start("src", *devices)
     destination = emulators.start("dst", *devices, "-incoming", "unix:m.sock")
+    if return_path:
+        source.capability("return-path")
     brought_to(status, source)
     destination.kill()
     let_go(status, source)
     source.qmp.wait_for("MIGRATION", status="failed")
     assert source.qmp.statuses()[-2:] == ["failing", "failed"]
-    assert source.qmp.execute("query-migrate") == {"status": "failed", "error-desc": WORDS[status]}
+    words = CHANNEL if return_path else WORDS[status]
+    assert source.qmp.execute("query-migrate") == {"status": "failed", "error-desc": words}
     assert source.qmp.execute("query-status") == {"status": "running", "running": True}
     again = emulators.start("again", *devices, "-incoming", "unix:again.sock")
     source.qmp.events.clear()
@@ -79,18 +84,20 @@ def test_the_destination_is_killed(status: str, emulators: Emulators) -> None:
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("stays", [False, True])
 def test_the_source_is_killed(status: str, stays: bool, emulators: Emulators) -> None:
-    devices = without_precopy(status)
+    network = ["-netdev", "user,id=net0"] if stays else []  # which has a section of its own, before the memory's
+    devices = [*without_precopy(status), *network]
     source = emulators.start("src", *devices)
     destination = emulators.start("dst", *devices, "-incoming", "defer")
     destination.qmp.execute("migrate-incoming", uri="unix:m.sock", exit_on_error=not stays)
     brought_to(status, source)
     source.kill()
     destination.qmp.wait_for("MIGRATION", status="failed")
-    words = "load of migration failed: Invalid argument: Section footer error, section_id: 2"
+    words = f"load of migration failed: Invalid argument: Section footer error, section_id: {2 if stays else 1}"
     if stays:
         assert destination.qmp.execute("query-migrate") == {"status": "failed", "error-desc": words}
         assert destination.qmp.execute("query-status")["status"] == "inmigrate"
     else:
         exit_status, errors = destination.end()
         assert exit_status == 1
+        assert "check_section_footer: Read section footer failed: -5\n" in errors
         assert words in errors

@@ -1,0 +1,97 @@
+"""Processes whose machines do not go together: what both say, as a QEMU 11.1.3 that was given such pairs did."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from suite.emulators import VFS, Emulators
+
+pytestmark = pytest.mark.slow
+RAM = "error while loading state for instance 0x0 of device 'ram': Failed to load vmstate version_id: 4, ret: -22"
+
+
+@pytest.fixture
+def emulators() -> Iterator[Emulators]:
+    with tempfile.TemporaryDirectory(prefix="emu") as folder, Emulators(Path(folder)) as started:
+        yield started
+
+
+@pytest.mark.parametrize("return_path", [False, True])
+def test_less_memory_at_the_destination(return_path: bool, emulators: Emulators) -> None:
+    source = emulators.start("src", *VFS)
+    destination = emulators.start("dst", *VFS, "-m", "32", "-incoming", "unix:m.sock")
+    if return_path:
+        source.capability("return-path")
+    source.qmp.execute("migrate", uri="unix:m.sock")
+    source.qmp.wait_for("MIGRATION", status="failed")
+    assert source.qmp.statuses() == ["setup", "active", "failing", "failed"]
+    assert not [each for each in source.qmp.events if each["event"] == "STOP"]
+    words = "Sibling indicated error 1" if return_path else "Unable to write to socket: Broken pipe"
+    assert source.qmp.execute("query-migrate") == {"status": "failed", "error-desc": words}
+    assert source.qmp.execute("query-status")["running"]
+    exit_status, errors = destination.end()
+    assert exit_status == 1
+    printed = [line.partition(": ")[2] for line in errors.splitlines() if "warning" not in line]
+    assert printed == [
+        "Size mismatch: pc.ram: 0x4000000 != 0x2000000: Invalid argument",
+        f"load of migration failed: Invalid argument: {RAM}",
+    ]
+
+
+def test_another_machine_at_the_destination_that_stays(emulators: Emulators) -> None:
+    source = emulators.start("src", "-device", "vfio-pci,id=vf0")
+    destination = emulators.start("dst", "-machine", "pc", "-device", "vfio-pci,id=vf0", "-incoming", "defer")
+    destination.qmp.execute("migrate-incoming", uri="unix:m.sock", exit_on_error=False)
+    source.qmp.execute("migrate", uri="unix:m.sock")
+    source.qmp.wait_for("MIGRATION", status="failed")
+    destination.qmp.wait_for("MIGRATION", status="failed")
+    assert destination.qmp.statuses() == ["setup", "active", "failed"]
+    assert destination.qmp.execute("query-migrate")["error-desc"] == (
+        "load of migration failed: Invalid argument: post load hook failed for: configuration, version_id: 1, "
+        "minimum_version: 0: Machine type received is 'pc-q35-11.1' and local is 'pc-i440fx-11.1'"
+    )
+    again = emulators.start("again", "-device", "vfio-pci,id=vf0", "-incoming", "unix:again.sock")
+    source.qmp.events.clear()
+    source.qmp.execute("migrate", uri="unix:again.sock")
+    again.qmp.wait_for("MIGRATION", status="completed")
+    assert again.qmp.execute("query-status")["running"]
+
+
+def test_a_device_that_the_destination_lacks_is_told_over_the_return_path(emulators: Emulators) -> None:
+    source = emulators.start("src", *VFS, "-device", "virtio-rng-pci,id=rng0,addr=9")
+    emulators.start("dst", *VFS, "-incoming", "unix:m.sock")
+    source.capability("return-path")
+    source.qmp.execute("migrate", uri="unix:m.sock")
+    source.qmp.wait_for("MIGRATION", status="failed")
+    assert source.qmp.statuses() == ["setup", "active", "device", "failing", "failed"]
+    assert source.qmp.execute("query-migrate")["error-desc"] == "Sibling indicated error 1"
+    assert source.qmp.execute("query-status")["running"]
+
+
+@pytest.mark.parametrize("status", ["active", "pre-switchover"])
+def test_a_source_that_is_cancelled_has_lost_its_return_path(status: str, emulators: Emulators) -> None:
+    source = emulators.start("src", *VFS)
+    emulators.start("dst", *VFS, "-incoming", "unix:m.sock")
+    source.capability("return-path")
+    source.capability("pause-before-switchover")
+    if status == "active":
+        source.qmp.execute("migrate-set-parameters", max_bandwidth=100_000)
+    source.qmp.execute("migrate", uri="unix:m.sock")
+    source.qmp.wait_for("MIGRATION", status=status)
+    source.qmp.execute("migrate_cancel")
+    source.qmp.wait_for("MIGRATION", status="cancelled")
+    said = source.qmp.execute("query-migrate")
+    assert said == {"status": "cancelled", "error-desc": "Channel error: Input/output error"}
+
+
+def test_a_source_that_was_yanked_in_its_pause_says_so_while_it_waits(emulators: Emulators) -> None:
+    source = emulators.start("src", *VFS)
+    emulators.start("dst", *VFS, "-incoming", "unix:m.sock")
+    source.capability("return-path")
+    source.capability("pause-before-switchover")
+    source.qmp.execute("migrate", uri="unix:m.sock")
+    source.qmp.wait_for("MIGRATION", status="pre-switchover")
+    source.qmp.execute("yank", instances=[{"type": "migration"}])
+    said = source.qmp.execute("query-migrate")
+    assert (said["status"], said["error-desc"]) == ("pre-switchover", "Channel error: Input/output error")

@@ -1,0 +1,117 @@
+"""What both sides' machines have to have alike, and what says so (QEMU's `vmstate_configuration`, `ram_load`)."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vfio_migration.emulator.devices.ordinary import OrdinarySection
+from vfio_migration.errors import StreamError
+
+_ID = "globalstate"
+_SIZE = 71_000  # bytes of QEMU's last section, about
+_CONFIGURATION = "post load hook failed for: configuration, version_id: 1, minimum_version: 0: "
+_UUID = (
+    "Loading VM subsection 'configuration/uuid' in 'configuration' failed: post load hook failed for: "
+    "configuration/uuid, version_id: 1, minimum_version: 1, ret: -22"
+)
+_RAM = "error while loading state for instance 0x0 of device 'ram': Failed to load vmstate version_id: 4, ret: -22"
+_SHARED = "x-ignore-shared"
+
+
+class DifferentMachineError(StreamError):
+    """The source's machine is another than this one; `printed` are the lines that say more of it."""
+
+    def __init__(self, text: str, *printed: str) -> None:
+        super().__init__(text)
+        self.printed = printed
+
+
+@dataclass(frozen=True)
+class MachineShape:
+    """What a machine is by its command line; its memory is one block, which has a name."""
+
+    machine_type: str
+    uuid: str
+    ram_block: str
+    ram_size: int
+
+
+class MachineState(OrdinarySection):
+    """
+    The machine's own part of a stream: what it is, before anything else, and its global state at the end.
+
+    `settings` gives capabilities and parameters of migrations, as they are then.
+    """
+
+    def __init__(
+        self, shape: MachineShape, settings: Callable[[], tuple[Mapping[str, bool], Mapping[str, Any]]]
+    ) -> None:
+        super().__init__(_ID, _SIZE)
+        self._shape = shape
+        self._settings = settings
+
+    def configuration(self) -> bytes:
+        """Say what this machine is, and what it migrates by."""
+        capabilities, parameters = self._settings()
+        shape = self._shape
+        said = {
+            "machine-type": shape.machine_type,
+            "uuid": shape.uuid if capabilities["validate-uuid"] else None,
+            "ram": [shape.ram_block, shape.ram_size],
+            _SHARED: capabilities[_SHARED],
+            "postcopy-ram": capabilities["postcopy-ram"],
+            "multifd-compression": parameters["multifd-compression"] if capabilities["multifd"] else None,
+        }
+        return json.dumps(said).encode()
+
+    def check_configuration(self, data: bytes) -> None:
+        """
+        See whether the source's machine is like this one, in the order in which QEMU does.
+
+        Raises:
+            DifferentMachineError: it is not; the text and what is printed are QEMU's.
+            StreamError: this is no such thing.
+
+        """
+        try:
+            said = json.loads(data)
+            block, size = said["ram"]
+            theirs = MachineShape(said["machine-type"], said["uuid"] or self._shape.uuid, block, int(size))
+            capabilities, parameters = self._settings()
+            shared, postcopy, compression = (said[key] for key in (_SHARED, "postcopy-ram", "multifd-compression"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise StreamError(f"the configuration of a machine cannot be read: {error!r}") from error
+        self._compare_machines(theirs)
+        ours = capabilities[_SHARED]
+        if shared != ours:
+            printed = f"Capability {_SHARED} is {_switch(ours)}, but received capability is {_switch(shared)}"
+            raise DifferentMachineError(f"{_CONFIGURATION}Failed to validate capabilities", printed)
+        if postcopy and not capabilities["postcopy-ram"]:
+            raise DifferentMachineError("RAM postcopy is disabled but have 16 byte advise")
+        self._compare_memory(theirs)
+        if compression is not None and compression != parameters["multifd-compression"]:
+            raise DifferentMachineError(
+                f"multifd-compression is {compression} at the source and {parameters['multifd-compression']} here"
+            )
+
+    def _compare_machines(self, theirs: MachineShape) -> None:
+        ours = self._shape
+        if theirs.uuid != ours.uuid:
+            raise DifferentMachineError(_UUID, f"UUID received is {theirs.uuid} and local is {ours.uuid}")
+        if theirs.machine_type != ours.machine_type:
+            raise DifferentMachineError(
+                f"{_CONFIGURATION}Machine type received is '{theirs.machine_type}' and local is '{ours.machine_type}'"
+            )
+
+    def _compare_memory(self, theirs: MachineShape) -> None:
+        ours = self._shape
+        if theirs.ram_block != ours.ram_block:
+            raise DifferentMachineError(_RAM, f'Unknown ramblock "{theirs.ram_block}", cannot accept migration')
+        if theirs.ram_size != ours.ram_size:
+            sizes = f"{theirs.ram_size:#x} != {ours.ram_size:#x}"
+            raise DifferentMachineError(_RAM, f"Size mismatch: {ours.ram_block}: {sizes}: Invalid argument")
+
+
+def _switch(state: object) -> str:
+    return "on" if state else "off"
