@@ -261,10 +261,11 @@ class Machine:
             self._refuse_in_migration("migrating")
             self._attempt = attempt
 
-    def end_attempt(self) -> None:
-        """Forget the migration, and its error with it."""
+    def end_attempt(self, attempt: Attempt) -> None:
+        """Forget this migration, and its error with it; nothing happens if the machine is tied to another by now."""
         with self.big_lock:
-            self._attempt = None
+            if self._attempt is attempt:
+                self._attempt = None
 
     def force_stop(self, state: RunState) -> int:
         """Stop a live machine as `stop`, and set the state of any other; raises so (QEMU's `vm_stop_force_state`)."""

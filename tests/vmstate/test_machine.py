@@ -534,7 +534,9 @@ def test_the_registry_is_closed_while_the_machine_migrates() -> None:
         with pytest.raises(RegistrationError, match="migration is over"):
             refused()
     assert (machine.attempt, machine.migratables) == (attempt, (part,))
-    machine.end_attempt()
+    machine.end_attempt(Nothing())  # of another, which is over by now
+    assert machine.attempt is attempt
+    machine.end_attempt(attempt)
     assert machine.attempt is None
     machine.unregister(part)
     assert machine.migratables == ()

@@ -87,7 +87,6 @@ class Destination:
         self.note_error(error)
         self._raised.keep_what_fails_a_test(error)
         self._end(error)
-        self._machine.end_attempt()
 
     def run(self, connection: Connection) -> None:
         """Receive the migration, in the destination's thread."""
@@ -110,7 +109,7 @@ class Destination:
             try:
                 self._answer()
             finally:
-                self._machine.end_attempt()
+                self._machine.end_attempt(self)  # if even that has failed
                 self._channel.close()
                 self._incoming.close()
 
@@ -252,7 +251,9 @@ class Destination:
                 self._answers.tell(failure)
 
     def _end(self, error: BaseException | None) -> None:
-        self._set_status(MigrationStatus.COMPLETED if error is None else MigrationStatus.FAILED)
+        with self._machine.big_lock:  # who hears of the end may have the machine migrate on at once
+            self._set_status(MigrationStatus.COMPLETED if error is None else MigrationStatus.FAILED)
+            self._machine.end_attempt(self)
         if error is not None:
             _log.warning("incoming migration failed", machine=self._machine.name, error=described(error))
 

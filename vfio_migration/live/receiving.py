@@ -64,7 +64,7 @@ class Receiving:
 
     def untie(self) -> None:
         """Let go of the machine, and have it as it was."""
-        self.machine.end_attempt()
+        self.machine.end_attempt(self.destination)
         if self._before is not self.machine.run_state:
             self.machine.set_run_state(self._before)
 

@@ -101,7 +101,7 @@ class Sending:
 
     def untie(self) -> None:
         """Let go of the machine, as if it had never been started."""
-        self.machine.end_attempt()
+        self.machine.end_attempt(self._controlled)
         self.control = None
 
     def run(self) -> None:
@@ -116,7 +116,6 @@ class Sending:
             self._connector.close()  # cancelled before it came to that
             self._give_up(error)
             self._ended_ns = clock.now()
-            self.machine.end_attempt()
             return
         self._send(connection)
         self._ended_ns = clock.now()
@@ -237,7 +236,9 @@ class Sending:
         cancelled = control.fail(error)
         if not cancelled:
             _log.error("migration failed", machine=self.machine.name, error=described(control.error or error))
-        control.take(MigrationStatus.CANCELLED if cancelled else MigrationStatus.FAILED)
+        with self.machine.big_lock:  # who hears of the end may have the machine migrate again at once
+            control.take(MigrationStatus.CANCELLED if cancelled else MigrationStatus.FAILED)
+            self.machine.end_attempt(control)
 
 
 _log = get_logger("vfio_migration.live.sending")

@@ -106,7 +106,7 @@ class Source:
             self._fail(error)
         finally:
             self._connection.close()
-            self._machine.end_attempt()
+            self._machine.end_attempt(self._control)  # if even going back has failed
 
     def _setup(self) -> None:
         machine = self._machine
@@ -277,6 +277,7 @@ class Source:
             for migratable in machine.migratables:
                 self._insist(migratable.save_cleanup)
             self._insist(lambda: tell_all(machine, MigrationEvent.DONE, self._control.keep_error))
+            machine.end_attempt(self._control)  # under the lock: who hears of it may have the machine migrate again
 
     def _insist(self, step: Callable[[], object]) -> None:
         try:
@@ -306,7 +307,9 @@ class Source:
         if not cancelled:
             self._look_behind(error)
             _log.error("migration failed", machine=machine.name, error=described(self._control.error or error))
-        self._control.take(MigrationStatus.CANCELLED if cancelled else MigrationStatus.FAILED)
+        with machine.big_lock:  # as in `_complete`
+            self._control.take(MigrationStatus.CANCELLED if cancelled else MigrationStatus.FAILED)
+            machine.end_attempt(self._control)
 
     def _stay(self) -> None:
         """Stay stopped, with the devices' states kept; `start()` can bring the machine back."""

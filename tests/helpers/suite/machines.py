@@ -82,7 +82,7 @@ def begin_attempt(rig: MachineRig) -> Attempt:
     """Tie the machine to a migration, until that or the test ends."""
     attempt = Attempt()
     rig.machine.begin_attempt(attempt)
-    after_the_test.callback(rig.machine.end_attempt)
+    after_the_test.callback(rig.machine.end_attempt, attempt)
     return attempt
 
 

@@ -610,11 +610,11 @@ def test_closing_from_another_thread_waits_for_the_end_of_the_change(threads: st
 def test_closing_is_refused_while_the_machine_migrates(threads: str) -> None:
     rig = make_machine(threads)
     migration = rig.add_device("vf0")
-    begin_attempt(rig)
+    attempt = begin_attempt(rig)
     with pytest.raises(DeviceBusyError, match="vf0"):
         migration.close()
     assert len(rig.machine.handlers) == 2
-    rig.machine.end_attempt()
+    rig.machine.end_attempt(attempt)
     migration.close()
 
 

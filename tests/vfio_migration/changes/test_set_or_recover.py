@@ -227,7 +227,7 @@ def test_a_machine_with_a_lost_device_starts_and_stops_all_the_same(mode: str) -
     assert rig.machine.stop() == 0
     assert (vf0.device_state, vf1.device_state) == (S.ERROR, S.STOP)
     assert [type(error) for error in attempt.errors] == [DeviceLostError] * 2  # of prepare, and of main
-    rig.machine.end_attempt()
+    rig.machine.end_attempt(attempt)
     rig.machine.start()
     assert (vf0.device_state, vf1.device_state) == (S.ERROR, S.RUNNING)
     assert backends["vf0"].asked == ["RUNNING_P2P", "reset"]

@@ -201,3 +201,31 @@ def test_a_notifier_that_raises_does_not_keep_the_source_from_coming_back(monkey
         pair.migrate(check=False)
     assert pair.source.machine.run_state is RunState.RUNNING
     assert pair.source.device_states["vf0"] is S.RUNNING
+
+
+@pytest.mark.parametrize("side", ["source", "destination"])
+@pytest.mark.parametrize("fails", [False, True], ids=["completed", "failed"])
+def test_who_hears_of_the_end_may_have_the_machine_migrate_again_at_once(fails: bool, side: str) -> None:
+    """As QEMU's client may that has seen the event: found by a recorded dialogue that was played without a pause."""
+    pair = make_pair()
+    if fails:
+        pair.destination.mocks["vf0"].fail(S.RESUMING, S.STOP)
+    machine = getattr(pair, side).machine
+    heard = machine.clock.event("the end")
+    tied: list[object] = []
+
+    def note(event: MonitorEvent) -> None:
+        if event.name == "MIGRATION" and MigrationStatus(event.data["status"]).over:
+            heard.set()
+
+    def look() -> None:
+        heard.wait()
+        with machine.big_lock:
+            tied.append(machine.attempt)
+
+    machine.monitor.subscribe(note)
+    with machine.clock.taking_part():
+        thread = machine.clock.start_thread(look, "client")
+        pair.migrate()
+        machine.clock.join(thread)
+    assert tied == [None]
