@@ -22,6 +22,17 @@ SIZE = _HELLO.size + _CHECKSUM.size  # bytes
 _SHOWN = 24
 
 
+class NoHelloError(StreamError):
+    """Who came is no source of ours: `came` is what he said first, as far as it was read."""
+
+    def __init__(self, came: bytes) -> None:
+        shown = "nothing" if not came else repr(came[:_SHOWN]) + ("..." if len(came) > _SHOWN else "")
+        super().__init__(
+            f"no migration stream of vfio-switchover: it should begin {_MAGIC!r}, and what came is {shown}"
+        )
+        self.came = came
+
+
 @dataclass(frozen=True)
 class Hello:
     """What a connection is for: `number` 0 is the stream, beside which there are so many `channels`."""
@@ -46,7 +57,7 @@ def read_hello(data: bytes) -> Hello:
     Read what came first.
 
     Raises:
-        StreamError: it is no beginning of ours; the text says what it was.
+        NoHelloError: it is no beginning of ours; the text says what it was.
 
     """
     if len(data) == SIZE and data.startswith(_MAGIC):
@@ -54,5 +65,4 @@ def read_hello(data: bytes) -> Hello:
         if checksum == zlib.crc32(data[: _HELLO.size]):
             _, number, channels, migration = _HELLO.unpack_from(data)
             return Hello(number, migration, channels)
-    came = "nothing" if not data else repr(data[:_SHOWN]) + ("..." if len(data) > _SHOWN else "")
-    raise StreamError(f"no migration stream of vfio-switchover: it should begin {_MAGIC!r}, and what came is {came}")
+    raise NoHelloError(data)

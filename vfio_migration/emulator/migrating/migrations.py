@@ -12,7 +12,13 @@ from vfio_migration.emulator.migrating.capabilities import NONE_SET, check_capab
 from vfio_migration.emulator.migrating.descriptors import Descriptors
 from vfio_migration.emulator.migrating.memory import Memory
 from vfio_migration.emulator.migrating.parameters import DEFAULTS, changed_parameters, live_parameters
-from vfio_migration.emulator.migrating.words import CHANNEL_ERROR, destination_words, printed_before, source_words
+from vfio_migration.emulator.migrating.words import (
+    CHANNEL_ERROR,
+    destination_words,
+    greeting_words,
+    printed_before,
+    source_words,
+)
 from vfio_migration.errors import AddressError, MigrationRefusedError, WrongStatusError
 from vfio_migration.live import Incoming, Link, MigrationInfo, MigrationParameters, MigrationStatus, Outgoing, parse_uri
 from vfio_migration.registered import devices_of
@@ -267,13 +273,23 @@ class Migrations:
     @property
     def incoming_error(self) -> str | None:
         """Why the one in has failed."""
-        return self._incoming_words[-1] if self._incoming_words else None
+        return self._incoming_words[-1] if self._incoming_words and self._stranger is None else None
 
     @property
     def _incoming_words(self) -> Sequence[str]:
         incoming = self._incoming
         error = None if incoming is None else incoming.error
+        if self._stranger is not None:
+            return (self._stranger,)
         return () if error is None else destination_words(error, self._ram_section)
+
+    @property
+    def _stranger(self) -> str | None:
+        """What is said of somebody who has connected to be migrated from, and is nobody who could."""
+        incoming = self._incoming
+        if incoming is None or not may_have_channels(incoming.uri):
+            return None
+        return greeting_words(incoming.error)
 
     @property
     def listening_at(self) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ import re
 from vfio_migration.emulator.migrating.same_machine import DifferentMachineError
 from vfio_migration.errors import StreamError, described
 from vfio_migration.live import MigrationInfo, MigrationStatus
+from vfio_migration.live.hello import NoHelloError
 from vmstate import ChannelClosedError
 
 _UNKNOWN = re.compile(r"a section for b['\"](?P<id>.*)['\"], which this machine does not have")
@@ -14,6 +15,7 @@ _CUT = ("ends here", "cut off")
 _TOLD = "the destination failed: "
 _LOAD = "load of migration failed: Invalid argument: "
 CHANNEL_ERROR = f"Channel error: {os.strerror(errno.EIO)}"  # what a return path says that has lost its connection
+_MAGIC_SIZE = 4  # bytes of a connection that QEMU looks at first
 _SIBLING = "Sibling indicated error 1"
 _NOT_WRITTEN = "Unable to write to socket: "
 _WHILE_SENDING = (CHANNEL_ERROR, _SIBLING, _NOT_WRITTEN)
@@ -29,11 +31,11 @@ def source_words(error: BaseException, info: MigrationInfo, reached: MigrationSt
     cause = _lost_connection(error) or (errno.EPIPE if told else None)
     if cause is None:
         return described(error)
-    if (
-        info.parameters.return_path
-    ):  # which hears what the destination says last, and else sees the connection end first
+    if info.parameters.return_path:  # which hears last words of the destination, and else is the first to see the end
         return _SIBLING if told else CHANNEL_ERROR
-    if info.setup_s is None:  # of which QEMU says `active` all the same, before it fails
+    # Of a set-up that fails QEMU says `active` all the same. What a destination says against it comes later there, as
+    # the set-up's bytes go out at its end.
+    if info.setup_s is None and not told:
         return f"ram_save_setup failed: {os.strerror(errno.EIO)}"
     if reached is not MigrationStatus.DEVICE:
         return _not_written(cause)
@@ -70,9 +72,22 @@ def destination_words(error: BaseException, ram_section: int) -> tuple[str, ...]
         # Where QEMU's stream is cut is nearly always in its memory.
         footer = f"check_section_footer: Read section footer failed: -{errno.EIO}"
         return (footer, f"{_LOAD}Section footer error, section_id: {ram_section}")
-    if text.startswith("no migration stream"):
+    if isinstance(error, NoHelloError):
         return (f"{_LOAD}Not a migration stream",)
     return (_LOAD + text,)
+
+
+def greeting_words(error: BaseException | None) -> str | None:
+    """
+    Give what QEMU prints of somebody who has connected and is no source; None if it is not that which has failed.
+
+    It looks at the first bytes before it takes him for the migration, whose `query-migrate` says nothing of it.
+    """
+    if not isinstance(error, NoHelloError):
+        return None
+    if len(error.came) < _MAGIC_SIZE:
+        return "Failed to peek at channel"
+    return f"unknown channel magic: {int.from_bytes(error.came[:_MAGIC_SIZE])}"
 
 
 def _not_written(cause: int) -> str:

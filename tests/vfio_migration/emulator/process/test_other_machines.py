@@ -1,5 +1,6 @@
 """Processes whose machines do not go together: what both say, as a QEMU 11.1.3 that was given such pairs did."""
 
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,3 +96,32 @@ def test_a_source_that_was_yanked_in_its_pause_says_so_while_it_waits(emulators:
     source.qmp.execute("yank", instances=[{"type": "migration"}])
     said = source.qmp.execute("query-migrate")
     assert (said["status"], said["error-desc"]) == ("pre-switchover", "Channel error: Input/output error")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [(b"x" * 40, "unknown channel magic: 2021161080"), (b"", "Failed to peek at channel")],
+    ids=["noise", "nothing"],
+)
+def test_a_stranger_is_no_source(said: bytes, words: str, emulators: Emulators) -> None:
+    destination = emulators.start("dst", *VFS, "-incoming", "unix:m.sock")
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.connect(str(emulators.folder / "m.sock"))
+        stranger.sendall(said)
+    exit_status, errors = destination.end()
+    assert exit_status == 1
+    assert f": {words}\n" in errors
+
+
+def test_channels_that_differ_are_said_at_once(emulators: Emulators) -> None:
+    """Where a QEMU's destination waits for more than come, or ends with words about something else."""
+    source = emulators.start("src", *VFS)
+    destination = emulators.start("dst", *VFS, "-incoming", "defer")
+    destination.capability("multifd")
+    destination.qmp.execute("migrate-incoming", uri="unix:m.sock", exit_on_error=False)
+    source.qmp.execute("migrate", uri="unix:m.sock")
+    source.qmp.wait_for("MIGRATION", status="failed")
+    destination.qmp.wait_for("MIGRATION", status="failed")
+    said = destination.qmp.execute("query-migrate")["error-desc"]
+    assert said.endswith("multifd_channels is 0 at the source and 2 here: give both the same")
+    assert source.qmp.execute("query-status")["running"]
