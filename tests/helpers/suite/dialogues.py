@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,14 +73,14 @@ class Connection:
             ):
                 self._patience_s = _LATER_S
 
-    def wait_for_status(self, status: str) -> None:
-        """Ask until it is there: dialogues leave such waiting out."""
+    def wait_until(self, come: Callable[[str | None], bool]) -> None:
+        """Ask until the status is such a one: dialogues leave such waiting out."""
         for number in itertools.count():
             self._write(json.dumps({"execute": "query-migrate", "id": f"wait-{number}"}))
             with self._changed:
                 self._changed.wait_for(lambda number=number: self.closed or self._heard(number), PATIENCE_S)  # type: ignore[misc]
                 found = self._heard(number)
-            if self.closed or found is None or found.get("return", {}).get("status") == status:
+            if self.closed or found is None or come(found.get("return", {}).get("status")):
                 return
             time.sleep(0.02)
 
@@ -205,7 +205,9 @@ class Player:
             expected = next((each for each in said if each.get("id") == message.get("id") and "return" in each), none)
             status = expected.get("return", {}).get("status")
             if status in _OVER:
-                connection.wait_for_status(status)
+                connection.wait_until(lambda met: met == status)
+            elif status == "active":  # of which QEMU's set-up is over sooner than ours
+                connection.wait_until(lambda met: met != "setup")
         text = json.dumps(message)
         if self._port:
             text = re.sub(r'(tcp:127\.0\.0\.1:|"port": ")\d{4,5}', rf"\g<1>{self._port}", text)

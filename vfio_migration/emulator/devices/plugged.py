@@ -10,7 +10,7 @@ from vfio_migration.changes import Watchdog
 from vfio_migration.device import MockDevice
 from vfio_migration.emulator.board import Board, BoardDevice, QomObject
 from vfio_migration.emulator.devices.ordinary import OrdinarySection, add_handlers, section_size
-from vfio_migration.emulator.devices.section_names import section_name
+from vfio_migration.emulator.devices.section_names import section_name, vfio_section_name
 from vfio_migration.emulator.devices.vfio import (
     OWN_PROPERTIES,
     TYPES,
@@ -91,6 +91,12 @@ class PluggedDevices:
     def mocks(self) -> dict[str, MockDevice]:
         """The mocks behind the VFIO devices, by id."""
         return {each.device.id: each.mock for each in self._plugged.values() if each.mock is not None}
+
+    @property
+    def vfio_sections(self) -> dict[str, str]:
+        """What QEMU would call the sections of the VFIO devices that can be migrated, by ids."""
+        vfio = [each.device for each in self._plugged.values() if each.vfio is not None]
+        return {device.id: vfio_section_name(device, self._board.is_a) for device in vfio}
 
     @property
     def blockers(self) -> list[str]:

@@ -69,6 +69,11 @@ def section_name(device: BoardDevice, is_a: Callable[[str, str], bool]) -> str |
     return f"{place}/{name}" if place else None
 
 
+def vfio_section_name(device: BoardDevice, is_a: Callable[[str, str], bool]) -> str:
+    """Give what QEMU calls the section of a VFIO device."""
+    return f"{_place(device, is_a)}/vfio"
+
+
 def _state_name(kind: str) -> str:
     if kind in _NAMES:
         return _NAMES[kind]

@@ -16,6 +16,10 @@ _UUID = (
     "configuration/uuid, version_id: 1, minimum_version: 1, ret: -22"
 )
 _RAM = "error while loading state for instance 0x0 of device 'ram': Failed to load vmstate version_id: 4, ret: -22"
+NO_SUCH_SECTION = (
+    "Unknown section or instance '{}' 0. Make sure that your current VM setup matches your saved VM setup, including "
+    "any hotplugged devices"
+)
 _SHARED = "x-ignore-shared"
 
 
@@ -41,15 +45,20 @@ class MachineState(OrdinarySection):
     """
     The machine's own part of a stream: what it is, before anything else, and its global state at the end.
 
-    `settings` gives capabilities and parameters of migrations, as they are then.
+    `settings` gives capabilities and parameters of migrations, `vfio_sections` what the sections of VFIO devices are
+    called by their places, by ids; both as they are then.
     """
 
     def __init__(
-        self, shape: MachineShape, settings: Callable[[], tuple[Mapping[str, bool], Mapping[str, Any]]]
+        self,
+        shape: MachineShape,
+        settings: Callable[[], tuple[Mapping[str, bool], Mapping[str, Any]]],
+        vfio_sections: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         super().__init__(_ID, _SIZE)
         self._shape = shape
         self._settings = settings
+        self._vfio_sections = vfio_sections
 
     def configuration(self) -> bytes:
         """Say what this machine is, and what it migrates by."""
@@ -58,6 +67,7 @@ class MachineState(OrdinarySection):
         said = {
             "machine-type": shape.machine_type,
             "uuid": shape.uuid if capabilities["validate-uuid"] else None,
+            "vfio": dict(self._vfio_sections()),
             "ram": [shape.ram_block, shape.ram_size],
             _SHARED: capabilities[_SHARED],
             "postcopy-ram": capabilities["postcopy-ram"],
@@ -78,9 +88,10 @@ class MachineState(OrdinarySection):
             said = json.loads(data)
             block, size = said["ram"]
             theirs = MachineShape(said["machine-type"], said["uuid"] or self._shape.uuid, block, int(size))
+            vfio = {str(name): str(section) for name, section in said["vfio"].items()}
             capabilities, parameters = self._settings()
             shared, postcopy, compression = (said[key] for key in (_SHARED, "postcopy-ram", "multifd-compression"))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StreamError(f"the configuration of a machine cannot be read: {error!r}") from error
         self._compare_machines(theirs)
         ours = capabilities[_SHARED]
@@ -90,6 +101,7 @@ class MachineState(OrdinarySection):
         if postcopy and not capabilities["postcopy-ram"]:
             raise DifferentMachineError("RAM postcopy is disabled but have 16 byte advise")
         self._compare_memory(theirs)
+        self._compare_vfio(vfio)
         if compression is not None and compression != parameters["multifd-compression"]:
             raise DifferentMachineError(
                 f"multifd-compression is {compression} at the source and {parameters['multifd-compression']} here"
@@ -111,6 +123,19 @@ class MachineState(OrdinarySection):
         if theirs.ram_size != ours.ram_size:
             sizes = f"{theirs.ram_size:#x} != {ours.ram_size:#x}"
             raise DifferentMachineError(_RAM, f"Size mismatch: {ours.ram_block}: {sizes}: Invalid argument")
+
+    def _compare_vfio(self, theirs: Mapping[str, str]) -> None:
+        """QEMU pairs these by their places alone; here ids have to agree too, by which all else knows them."""
+        ours = self._vfio_sections()
+        for name, section in theirs.items():
+            if ours.get(name) == section:
+                continue
+            other = next((each for each in ours if ours[each] == section), None)
+            if other is not None:
+                raise DifferentMachineError(
+                    f"{section} is {name!r} at the source and {other!r} here: give VFIO devices the same ids"
+                )
+            raise DifferentMachineError(NO_SUCH_SECTION.format(section))
 
 
 def _switch(state: object) -> str:

@@ -4,7 +4,7 @@ import errno
 import os
 import re
 
-from vfio_migration.emulator.migrating.same_machine import DifferentMachineError
+from vfio_migration.emulator.migrating.same_machine import NO_SUCH_SECTION, DifferentMachineError
 from vfio_migration.errors import StreamError, described
 from vfio_migration.live import MigrationInfo, MigrationStatus
 from vfio_migration.live.hello import NoHelloError
@@ -19,10 +19,6 @@ _MAGIC_SIZE = 4  # bytes of a connection that QEMU looks at first
 _SIBLING = "Sibling indicated error 1"
 _NOT_WRITTEN = "Unable to write to socket: "
 _WHILE_SENDING = (CHANNEL_ERROR, _SIBLING, _NOT_WRITTEN)
-_NO_SUCH_SECTION = (
-    "Unknown section or instance '{}' 0. Make sure that your current VM setup matches your saved VM setup, including "
-    "any hotplugged devices"
-)
 
 
 def source_words(error: BaseException, info: MigrationInfo, reached: MigrationStatus) -> str:
@@ -67,7 +63,7 @@ def destination_words(error: BaseException, ram_section: int) -> tuple[str, ...]
     text = str(error)
     unknown = _UNKNOWN.search(text)
     if unknown is not None:
-        return (_LOAD + _NO_SUCH_SECTION.format(unknown["id"]),)
+        return (_LOAD + NO_SUCH_SECTION.format(unknown["id"]),)
     if any(words in text for words in _CUT):
         # Where QEMU's stream is cut is nearly always in its memory.
         footer = f"check_section_footer: Read section footer failed: -{errno.EIO}"

@@ -78,7 +78,7 @@ def make_emulated(
         + sum(each.get("type") == "user" for each in configuration.backends.netdevs.values()),
         on_failed_incoming=on_failed_incoming,
     )
-    machine.register(MachineState(_shape(configuration, board), migrations.settings))
+    machine.register(MachineState(_shape(configuration, board), migrations.settings, lambda: devices.vfio_sections))
     return Emulated(
         machine,
         board,

@@ -21,6 +21,20 @@ UUID = (
 RAM = "error while loading state for instance 0x0 of device 'ram': Failed to load vmstate version_id: 4, ret: -22"
 
 
+VF0, VF1 = "0000:00:05.0/vfio", "0000:00:01.0:00.0/vfio"
+
+
+def with_vfio(**sections: str) -> MachineState:
+    return MachineState(SHAPE, lambda: (NONE_SET, DEFAULTS), lambda: sections)
+
+
+def no_section(name: str) -> str:
+    return (
+        f"Unknown section or instance '{name}' 0. Make sure that your current VM setup matches your saved VM setup, "
+        "including any hotplugged devices"
+    )
+
+
 def state(shape: MachineShape = SHAPE, *capabilities: str, **parameters: Any) -> MachineState:
     switched = {**NONE_SET, **dict.fromkeys(capabilities, True)}
     changed = {**DEFAULTS, **{name.replace("_", "-"): value for name, value in parameters.items()}}
@@ -73,8 +87,28 @@ def state(shape: MachineShape = SHAPE, *capabilities: str, **parameters: Any) ->
             (),
             "multifd-compression is zlib at the source and none here",
         ),
+        (with_vfio(vf0=VF0), with_vfio(vf0=VF1), (), no_section(VF0)),
+        (with_vfio(vf0=VF0, vf1=VF1), with_vfio(vf0=VF0), (), no_section(VF1)),
+        (
+            with_vfio(vf0=VF0),
+            with_vfio(vf1=VF0),
+            (),
+            f"{VF0} is 'vf0' at the source and 'vf1' here: give VFIO devices the same ids",
+        ),
     ],
-    ids=["type before size", "size", "block", "uuid before type", "shared", "shared here", "postcopy", "compression"],
+    ids=[
+        "type before size",
+        "size",
+        "block",
+        "uuid before type",
+        "shared",
+        "shared here",
+        "postcopy",
+        "compression",
+        "place",
+        "no device",
+        "id",
+    ],
 )
 def test_a_machine_that_is_another_is_refused(
     source: MachineState, destination: MachineState, printed: tuple[str, ...], text: str
@@ -93,8 +127,17 @@ def test_a_machine_that_is_another_is_refused(
         (state(SHAPE, "postcopy-ram"), state(SHAPE, "postcopy-ram")),
         (state(), state(SHAPE, "postcopy-ram")),
         (state(SHAPE, multifd_compression="zlib"), state()),
+        (with_vfio(vf1=VF1), with_vfio(vf0=VF0, vf1=VF1)),
     ],
-    ids=["alike", "nobody looks", "only the destination", "postcopy", "postcopy here", "without channels"],
+    ids=[
+        "alike",
+        "nobody looks",
+        "only the destination",
+        "postcopy",
+        "postcopy here",
+        "without channels",
+        "a device more",
+    ],
 )
 def test_a_machine_that_is_like_this_one_may_come(source: MachineState, destination: MachineState) -> None:
     destination.check_configuration(source.configuration())
