@@ -26,13 +26,14 @@ from types import FrameType, TracebackType
 class _MainThread:
     """What the main thread is in, and what came meanwhile."""
 
-    __slots__ = ("contexts", "deaf", "hearing", "ident", "noted", "previous", "tell")
+    __slots__ = ("contexts", "deaf", "hearing", "ident", "noted", "presses", "previous", "tell")
 
     def __init__(self) -> None:
         self.contexts = 0  # of both kinds
         self.deaf = 0  # of them, those in which waits do not hear either
         self.hearing = False
         self.noted = False
+        self.presses = 0
         self.tell: Callable[[], object] = lambda: None
         self.previous: Callable[[int, FrameType | None], object] | None = None  # while ours is in its place
         self.look()
@@ -71,6 +72,7 @@ class _MainThread:
 
     def come(self, number: int, frame: FrameType | None) -> None:
         """Take a Ctrl-C (the handler of the signal)."""
+        self.presses += 1
         if self.hearing:
             self.hearing = False
             self.tell()
@@ -203,6 +205,15 @@ def tell_of_interrupts(tell: Callable[[], object]) -> None:
     The handler of the signal calls it, so it must not use what that may have cut, such as a stream with a buffer.
     """
     _main.tell = tell
+
+
+def presses() -> int:
+    """
+    Say how many Ctrl-C have come so far while something held them back, whoever has heard them; 0 in other threads.
+
+    Who runs what is not his own finds out by it that somebody wants to stop, though that has taken it for its own.
+    """
+    return _main.presses if threading.get_ident() == _main.ident else 0
 
 
 def take_interrupt() -> bool:

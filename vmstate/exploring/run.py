@@ -12,6 +12,7 @@ from vmstate.exploring.here import here
 from vmstate.exploring.lines import Lines
 from vmstate.exploring.plain_locks import plain_locks_wait_through_the_clock
 from vmstate.exploring.policies import SchedulePolicy
+from vmstate.interrupts import presses
 
 Test = Callable[[VirtualClock], object]
 
@@ -68,7 +69,7 @@ class Runner:
             KeyboardInterrupt: not the test's failure, but somebody wants to stop.
 
         """
-        outer = here.clock
+        outer, before = here.clock, presses()
 
         def enter(number: int) -> None:
             here.clock, here.number = clock, number
@@ -97,6 +98,8 @@ class Runner:
                 left = []
         for thread in left:
             thread.join(_END_WITHIN_S)
+        if presses() != before:  # and the test has made a result of it: `migrate()` reports that it was interrupted
+            raise KeyboardInterrupt
         return noted
 
 

@@ -1,6 +1,7 @@
 """Exploring: which orders are met, which faults are found, and that what is right gives no alarm. Rules X1 to X4."""
 
 import gc
+import signal
 import threading
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -378,6 +379,22 @@ def test_ctrl_c_is_no_failure_of_the_test() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         explore(test)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_ends_an_exploration_of_what_makes_a_result_of_it() -> None:
+    runs: list[int] = []
+
+    def test(clock: VirtualClock) -> None:
+        runs.append(1)
+        with suppress(KeyboardInterrupt):
+            if len(runs) == 3:
+                signal.raise_signal(signal.SIGINT)
+            clock.sleep(0.1)
+
+    with pytest.raises(KeyboardInterrupt):
+        explore(test)
+    assert len(runs) == 3
 
 
 @pytest.mark.parametrize(
