@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from vfio_migration.emulator.board import Board
@@ -11,8 +12,13 @@ from vfio_migration.emulator.devices.devices import Devices
 from vfio_migration.emulator.migrating.descriptors import Descriptors
 from vfio_migration.emulator.migrating.migrations import Migrations
 from vfio_migration.emulator.profile import Profile
-from vmstate import Machine, MonitorEvent, RealClock
+from vmstate import Machine, MonitorEvent, RealClock, RunState
 
+# What is done when a guest reboots, is shut down, ... (QEMU's `-action`), unless it is told otherwise.
+USUAL_ACTIONS: Mapping[str, str] = MappingProxyType(
+    {"reboot": "reset", "shutdown": "poweroff", "panic": "shutdown", "watchdog": "reset"}
+)
+_RESET = "host-qmp-system-reset"
 _ONLY_IF_ASKED = ("MIGRATION", "MIGRATION_PASS")  # for, by the capability `events`
 
 
@@ -97,12 +103,7 @@ class Emulated:
         self.preconfig = False
         self.traced: set[str] = set()  # events that a client has switched on
         self.leave_preconfig: Callable[[], object] = lambda: None
-        self.actions: dict[str, str] = {
-            "reboot": "reset",
-            "shutdown": "poweroff",
-            "panic": "shutdown",
-            "watchdog": "reset",
-        }
+        self.actions: dict[str, str] = dict(USUAL_ACTIONS)
         self.epoch_ns = time.time_ns() - machine.clock.now() if isinstance(machine.clock, RealClock) else 0
         self._lock = threading.Lock()
         self._speakers: list[Speaker] = []
@@ -145,6 +146,23 @@ class Emulated:
         self.machine.announce("SHUTDOWN", guest=False, reason=reason)
         self.migrations.close()
         self._on_end()
+
+    def reset(self) -> bool:
+        """
+        Reset the machine, or do what is to be done instead (`set-action`: `reboot`, `shutdown`); says if it was reset.
+
+        Under the big lock. What handlers raise is raised.
+        """
+        if self.actions["reboot"] == "reset":
+            self.machine.reset()
+            return True
+        if self.actions["shutdown"] == "poweroff":
+            self.end(_RESET)
+            return False
+        self.machine.announce("SHUTDOWN", guest=False, reason=_RESET)
+        if self.machine.run_state.live:
+            self.machine.stop(RunState.SHUTDOWN)
+        return False
 
     def close(self) -> None:
         """Hear of nothing any more, and let go of what clients have left here."""

@@ -16,6 +16,13 @@ from vfio_migration.emulator.errors import QmpError
 _MIB = 1024 * 1024
 _DEFAULT_MEMORY = 128 * _MIB
 _MOST_CPUS = 4096
+# What may be done when a guest reboots, is shut down, ... (QAPI's `RebootAction` and its like).
+_ACTIONS = {
+    "reboot": ("reset", "shutdown"),
+    "shutdown": ("poweroff", "pause"),
+    "panic": ("pause", "shutdown", "exit-failure", "none"),
+    "watchdog": ("reset", "shutdown", "poweroff", "pause", "debug", "none", "inject-nmi"),
+}
 _KVM = "/dev/kvm"
 _TOPOLOGY = ("sockets", "dies", "cores", "threads")
 _ACCELERATORS = ("tcg", "kvm", "qtest", "mshv", "xen")
@@ -52,7 +59,7 @@ class Configuration:
     autostart: bool = True
     preconfig: bool = False
     only_migratable: bool = False
-    no_shutdown: bool = False
+    actions: dict[str, str] = field(default_factory=dict)  # in place of the usual ones
     daemonize: bool = False
     pidfile: str | None = None
     timestamps: bool = False
@@ -116,7 +123,10 @@ class _Reader:
             "nodefaults": lambda _: self._set("defaults", value=False),
             "preconfig": lambda _: self._set("preconfig", value=True),
             "only-migratable": lambda _: self._set("only_migratable", value=True),
-            "no-shutdown": lambda _: self._set("no_shutdown", value=True),
+            "no-shutdown": lambda _: self._action("shutdown=pause"),
+            "no-reboot": lambda _: self._action("reboot=shutdown"),
+            "action": self._action,
+            "watchdog-action": lambda argument: self._action(f"watchdog={argument}"),
             "daemonize": lambda _: self._set("daemonize", value=True),
             "h": lambda _: self._set("help", value="help"),
             "help": lambda _: self._set("help", value="help"),
@@ -243,6 +253,14 @@ class _Reader:
         if self.configuration.incoming is not None:
             raise QmpError("-incoming may be given once")
         self.configuration.incoming = argument
+
+    def _action(self, argument: str) -> None:
+        for name, value in parse_keyvals(argument).items():
+            if name not in _ACTIONS:
+                raise QmpError(f"Invalid parameter '{name}'")
+            if value not in _ACTIONS[name]:
+                raise QmpError(f"Parameter '{name}' does not accept value '{value}'")
+            self.configuration.actions[name] = value
 
     def _msg(self, argument: str) -> None:
         values = parse_keyvals(argument)

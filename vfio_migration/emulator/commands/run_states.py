@@ -41,7 +41,10 @@ def cont(call: Call) -> None:
 def system_reset(call: Call) -> None:
     """Reset the machine; what has waited for its guest to let go of it is unplugged."""
     emulated = call.emulated
-    insist(emulated.machine, emulated.machine.reset)
+    done: list[bool] = []
+    insist(emulated.machine, lambda: done.append(emulated.reset()))
+    if done == [False]:
+        return  # it was shut down instead
     for device in emulated.devices.complete_unplugs():
         announce_deleted(call, device.id, device.path)
 

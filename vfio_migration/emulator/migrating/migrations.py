@@ -258,7 +258,7 @@ class Migrations:
     def printed(self) -> Sequence[str]:
         """The lines that QEMU prints of a migration out that has failed; the last is `error`."""
         error = self.error
-        if error is None:
+        if error is None or self._reached is MigrationStatus.SETUP:  # nothing of one that was never connected
             return ()
         return (*printed_before(error, self._reached, self._ram_section), error)
 
@@ -365,7 +365,7 @@ class Migrations:
             return None
 
     def _fail_at_once(self, why: str) -> None:
-        self._outgoing, self._refused = None, why
+        self._outgoing, self._refused, self._reached = None, why, MigrationStatus.SETUP
         for status in (MigrationStatus.SETUP, MigrationStatus.FAILING, MigrationStatus.FAILED):
             self.machine.emit("migrate_set_state", new_state=str(status))
             self.machine.announce("MIGRATION", status=str(status))

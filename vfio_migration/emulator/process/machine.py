@@ -79,7 +79,7 @@ def make_emulated(
         on_failed_incoming=on_failed_incoming,
     )
     machine.register(MachineState(_shape(configuration, board), migrations.settings, lambda: devices.vfio_sections))
-    return Emulated(
+    emulated = Emulated(
         machine,
         board,
         profile,
@@ -89,6 +89,8 @@ def make_emulated(
         identity=_identity(configuration),
         backends=configuration.backends,
     )
+    emulated.actions.update(configuration.actions)
+    return emulated
 
 
 def _shape(configuration: Configuration, board: Board) -> MachineShape:

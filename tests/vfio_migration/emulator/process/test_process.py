@@ -50,6 +50,8 @@ def test_a_migration_between_two_processes(emulators: Emulators) -> None:
     ("options", "words"),
     [
         (("-foo",), "-foo: invalid option"),
+        (("-action", "reboot=foo"), "-action reboot=foo: Parameter 'reboot' does not accept value 'foo'"),
+        (("-action", "foo=bar"), "-action foo=bar: Invalid parameter 'foo'"),
         (("-machine",), "-machine: requires an argument"),
         (("-machine", "x35"), 'unsupported machine type: "x35"'),
         (("-nodefaults", "-device", "nosuch"), "-device nosuch: 'nosuch' is not a valid device model name"),
@@ -205,3 +207,29 @@ def test_commands_of_a_qemu_that_are_none_here_say_so(emulators: Emulators) -> N
     with pytest.raises(QmpClientError, match="dump-guest-memory is not supported here"):
         emulator.qmp.execute("dump-guest-memory", paging=False, protocol="file:x")
     assert "a command that is not supported here" in (emulators.folder / "log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [["-no-reboot"], ["-action", "reboot=shutdown"], []], ids=" ".join)
+def test_a_reset_may_be_the_end(how: list[str], emulators: Emulators) -> None:
+    emulator = emulators.start("src", *how)
+    if not how:
+        emulator.qmp.execute("set-action", reboot="shutdown")
+    emulator.qmp.execute("system_reset")
+    emulator.qmp.wait_for("SHUTDOWN", guest=False, reason="host-qmp-system-reset")
+    assert emulator.end()[0] == 0
+
+
+@pytest.mark.slow
+def test_a_reset_may_be_a_shutdown_that_stays(emulators: Emulators) -> None:
+    emulator = emulators.start("src", "-no-reboot", "-no-shutdown")
+    emulator.qmp.execute("system_reset")
+    assert [each["event"] for each in emulator.qmp.events] == ["SHUTDOWN", "STOP"]
+    assert emulator.qmp.execute("query-status") == {"status": "shutdown", "running": False}
+    with pytest.raises(QmpClientError, match="Resetting the Virtual Machine is required"):
+        emulator.qmp.execute("cont")
+    emulator.qmp.execute("set-action", reboot="reset")
+    emulator.qmp.execute("system_reset")
+    assert emulator.qmp.execute("query-status")["status"] == "prelaunch"
+    emulator.qmp.execute("cont")
+    assert emulator.qmp.execute("query-status")["running"]
