@@ -10,6 +10,7 @@ from vfio_migration.emulator.board.blockers import in_order, words_of
 from vfio_migration.emulator.board.building import Builder
 from vfio_migration.emulator.board.choosing import check_id, check_needs, choose_bus, choose_type
 from vfio_migration.emulator.board.companions import Companions
+from vfio_migration.emulator.board.connections import Connectable
 from vfio_migration.emulator.board.hotplug import can_be_hotplugged, check_hotplug, find_unpluggable, waits_for_guest
 from vfio_migration.emulator.board.making import DeviceMaker
 from vfio_migration.emulator.board.nodes import BoardBus, BoardDevice, below, buses_below, tree_text
@@ -58,6 +59,7 @@ class Board:
         if found is None or record is None:
             raise QmpError(f'unsupported machine type: "{machine}"')
         self.machine_type = f"{found['name']}-machine"
+        self.connectable: Connectable | None = None  # what devices may be connected to; not looked at without
         self._profile = profile
         self._counts: dict[str, int] = {}  # buses without a name of their own, by type
         self._numbered = {"usb-bus": 0, "IDE": 0}
@@ -157,12 +159,6 @@ class Board:
         """Take one away."""
         self._store.remove(f"{_OBJECTS}/{name}")
 
-    def check_place(self, options: Mapping[str, object]) -> str:
-        """Give the type of a device that is to be plugged in; raises QmpError if there is none, or no place for it."""
-        kind = choose_type(self._profile, options)
-        check_hotplug(self._profile, self._store, kind, choose_bus(self._profile, self._tree, kind, options))
-        return kind
-
     def add(self, options: Mapping[str, object], *, hotplugged: bool = False, typed: bool | None = None) -> BoardDevice:
         """
         Add a device (QEMU's `qdev_device_add`). `typed`: options are JSON's, which is usual when it is hotplugged.
@@ -180,9 +176,19 @@ class Board:
         if hotplugged:
             check_hotplug(self._profile, self._store, kind, bus)
         id_ = check_id(options, self._ids(), typed=typed, hotplugged=hotplugged)
-        values = read_options(self._profile, self._store, kind, template, options, typed=typed)
+        everywhere = list(self.devices())
+        values = read_options(
+            self._profile,
+            self._store,
+            kind,
+            template,
+            options,
+            typed=typed,
+            connectable=self.connectable,
+            everywhere=everywhere,
+        )
         check_needs(self._profile, kind, options)
-        place = find_place(self._profile, kind, bus, values, list(self.devices()), hotplugged=hotplugged)
+        place = find_place(self._profile, kind, bus, values, everywhere, hotplugged=hotplugged)
         device = BoardDevice(id_, kind, self._free_path(id_), options)
         device.hotplugged = hotplugged
         if bus is None:

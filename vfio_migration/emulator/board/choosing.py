@@ -127,7 +127,7 @@ def check_needs(profile: Profile, kind: str, options: Mapping[str, object]) -> N
     if not refused or kind in TYPES:
         return
     if template is not None:
-        missing = template.given and not any(name in options for name in template.given)
+        missing = template.given and all(options.get(name) in (None, "") for name in template.given)
     else:
         missing = not any(name not in ("driver", "id", "bus", "addr") for name in options)
     if missing:

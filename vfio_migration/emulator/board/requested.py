@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vfio_migration.emulator.board.connections import Connectable, check_connection
 from vfio_migration.emulator.board.making import is_expander
 from vfio_migration.emulator.board.nodes import BoardBus, BoardDevice
 from vfio_migration.emulator.board.pci_slots import choose
@@ -59,12 +60,14 @@ def read_options(
     options: Mapping[str, object],
     *,
     typed: bool,
+    connectable: Connectable | None = None,
+    everywhere: Iterable[BoardDevice] = (),
 ) -> dict[str, Any]:
     """
     Read the values of a device's options.
 
     Raises:
-        QmpError: it has no such property, or that is no value for it.
+        QmpError: it has no such property, or that is no value for it, or names what it cannot be connected to.
 
     """
     kinds = {each["name"]: each["type"] for each in profile.device_properties(kind)}
@@ -78,7 +81,10 @@ def read_options(
             continue
         if name not in kinds:
             raise QmpError(f"Property '{kind}.{name}' not found")
-        read = read_value(name, kinds[name], value, owners.get(name, kind), typed=typed)
+        owner = owners.get(name, kind)
+        read = read_value(name, kinds[name], value, owner, typed=typed)
+        if connectable is not None:
+            check_connection(connectable, name, kinds[name], read, owner, everywhere, profile.is_a)
         found[name] = _linked(profile, store, kinds[name], read)
     return found
 

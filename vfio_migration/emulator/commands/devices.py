@@ -7,7 +7,6 @@ from vfio_migration.emulator.commands.run_states import announce_deleted
 from vfio_migration.emulator.errors import QmpError
 
 table = CommandTable()
-_WITH_DRIVE = ("scsi-hd", "virtio-blk-pci", "ide-hd", "usb-storage")
 
 
 @table.command("device_add")
@@ -22,25 +21,7 @@ def plug(call: Call, *, typed: bool) -> None:
         raise QmpError("Parameter 'driver' is missing")
     if call.emulated.migrations.running:
         raise QmpError("device_add not allowed while migrating")
-    _check_backends(call)
     call.emulated.devices.plug(call.arguments, hotplugged=True, typed=typed)
-
-
-def _check_backends(call: Call) -> None:
-    """See that what a device is to be connected to is there, and free (QEMU's `set_drive`, `set_netdev`)."""
-    board, arguments = call.emulated.board, call.arguments
-    kind = call.emulated.devices.type_of(arguments)
-    backends = call.emulated.backends
-    for name, known in (("drive", backends.blockdevs), ("netdev", backends.netdevs)):
-        value = arguments.get(name)
-        if not isinstance(value, str) or not value:
-            continue
-        if value not in known:
-            raise QmpError(f"Property '{kind}.{name}' can't find value '{value}'")
-        if name == "netdev" and any(each.options.get(name) == value for each in board.devices()):
-            raise QmpError(f"Property '{kind}.{name}' can't take value '{value}', it's in use")
-    if kind in _WITH_DRIVE and not arguments.get("drive"):
-        raise QmpError("drive property not set")
 
 
 @table.command("device_del")

@@ -55,10 +55,6 @@ class AdoptedDevices:
                 return shown
         return None
 
-    def type_of(self, options: Mapping[str, Any]) -> str:
-        """Give the type that is asked for; whether it can be had, `plug` says."""
-        return str(options.get("driver"))
-
     def check_unplug(self, name: str) -> None:
         """Do nothing: whatever is there can be taken out."""
 

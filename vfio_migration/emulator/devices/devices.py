@@ -22,10 +22,6 @@ class Devices(Protocol):
         """Give a device whose faults can be asked for and set without the big lock; None: ask the board."""
         ...
 
-    def type_of(self, options: Mapping[str, Any]) -> str:
-        """Give the type that a device would be plugged in as; raises QmpError if there is none, or no place for it."""
-        ...
-
     def check_unplug(self, name: str) -> None:
         """Raise QmpError if a device could not be taken out, whatever goes on."""
         ...

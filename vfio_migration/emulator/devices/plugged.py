@@ -113,10 +113,6 @@ class PluggedDevices:
         """Give the board's own: an object stays as it is while it is there."""
         return self._board.qom(path)
 
-    def type_of(self, options: Mapping[str, Any]) -> str:
-        """Give the type that a device would be plugged in as; raises QmpError if there is none, or no place for it."""
-        return self._board.check_place(options)
-
     def check_unplug(self, name: str) -> None:
         """Raise QmpError if there is no such device, or it is one that stays."""
         self._board.unpluggable(name)

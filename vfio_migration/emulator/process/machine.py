@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 
-from vfio_migration.emulator.board import Board
+from vfio_migration.emulator.board import Board, Connectable
 from vfio_migration.emulator.command_line.configuration import BadOptionError, Configuration
 from vfio_migration.emulator.devices.plugged import PluggedDevices
 from vfio_migration.emulator.devices.process_scenario import ProcessScenario, load_process_scenario
@@ -50,6 +50,8 @@ def make_emulated(
         defaults=configuration.defaults,
         options=configuration.machine_options,
     )
+    backends = configuration.backends
+    board.connectable = Connectable(backends.objects, backends.blockdevs, backends.netdevs, backends.chardevs)
     devices = PluggedDevices(machine, board, only_migratable=configuration.only_migratable)
     said = {}
     for device in configuration.devices:
