@@ -26,14 +26,14 @@ from types import FrameType, TracebackType
 class _MainThread:
     """What the main thread is in, and what came meanwhile."""
 
-    __slots__ = ("contexts", "deaf", "hearing", "ident", "noted", "presses", "previous", "tell")
+    __slots__ = ("contexts", "deaf", "heard", "hearing", "ident", "noted", "previous", "tell")
 
     def __init__(self) -> None:
         self.contexts = 0  # of both kinds
         self.deaf = 0  # of them, those in which waits do not hear either
         self.hearing = False
         self.noted = False
-        self.presses = 0
+        self.heard = 0
         self.tell: Callable[[], object] = lambda: None
         self.previous: Callable[[int, FrameType | None], object] | None = None  # while ours is in its place
         self.look()
@@ -68,11 +68,14 @@ class _MainThread:
     def interrupt(self) -> None:
         """Do what Ctrl-C does where this policy does not reach."""
         previous = self.previous or signal.default_int_handler
-        previous(signal.SIGINT, None)
+        try:
+            previous(signal.SIGINT, None)
+        except BaseException:
+            self.heard += 1
+            raise
 
     def come(self, number: int, frame: FrameType | None) -> None:
         """Take a Ctrl-C (the handler of the signal)."""
-        self.presses += 1
         if self.hearing:
             self.hearing = False
             self.tell()
@@ -207,13 +210,13 @@ def tell_of_interrupts(tell: Callable[[], object]) -> None:
     _main.tell = tell
 
 
-def presses() -> int:
+def interrupts_heard() -> int:
     """
-    Say how many Ctrl-C have come so far while something held them back, whoever has heard them; 0 in other threads.
+    Say how many Ctrl-C were raised here so far, or taken (`take_interrupt`), by whomever; 0 in other threads.
 
-    Who runs what is not his own finds out by it that somebody wants to stop, though that has taken it for its own.
+    Who runs what is not his own finds out by it that somebody wants to stop, though that has made a result of it.
     """
-    return _main.presses if threading.get_ident() == _main.ident else 0
+    return _main.heard if threading.get_ident() == _main.ident else 0
 
 
 def take_interrupt() -> bool:
@@ -221,4 +224,5 @@ def take_interrupt() -> bool:
     if threading.get_ident() != _main.ident or not _main.noted:
         return False
     _main.noted = False
+    _main.heard += 1
     return True

@@ -75,8 +75,9 @@ class Machine:
 
     @property
     def attempt(self) -> Attempt | None:
-        """The migration that this machine is sending or receiving."""
-        return self._attempt
+        """The migration that this machine is sending or receiving; none that only has its end to tell."""
+        attempt = self._attempt
+        return None if attempt is None or getattr(attempt, "over", False) else attempt
 
     @property
     def migratables(self) -> tuple[Migratable, ...]:
@@ -231,7 +232,8 @@ class Machine:
 
         """
         with self._changing("reset"):
-            if self._attempt is not None and self._attempt.out_of_hand:
+            attempt = self.attempt
+            if attempt is not None and attempt.out_of_hand:
                 _log.warning("too late to reset: the destination may be running", machine=self.name)
                 return
             first: BaseException | None = None
@@ -332,7 +334,7 @@ class Machine:
 
     def _keep(self, error: BaseException) -> None:
         """Keep what a subscriber or a sink raised until what is under way has ended, which it cannot change."""
-        attempt = self._attempt
+        attempt = self._attempt  # also of one that is over, and tells of it
         if attempt is not None:
             attempt.keep_error(error)
         elif fails_a_test(error):
@@ -379,7 +381,7 @@ class Machine:
             self._run_state = state
 
     def _refuse_in_migration(self, what: str) -> None:
-        if self._attempt is not None:
+        if self.attempt is not None:
             raise RegistrationError(
                 f"machine {self.name!r} is being migrated: {what} has to wait until the migration is over"
             )

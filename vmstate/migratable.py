@@ -63,8 +63,9 @@ class Migratable(Protocol):
     `begin_precopy()`, called when the set-up is over; `pending_exact()`, how many
     bytes would have to be sent if the machine were stopped now; `has_to_iterate`, whether `save_iterate` is to be
     called though nothing is pending; `begin_saving()`, called once the machine has stopped, before anything is
-    saved; and `configuration()`, bytes that are sent before all else, and on the other side, before anything there gets
-    ready, `check_configuration(bytes)`, which raises if both do not go together (QEMU's `vmstate_configuration`).
+    saved; and `configuration()`, at most 65,535 bytes that are sent before all else, and on the other side, before
+    anything there gets ready, `check_configuration(bytes)`, which raises if both do not go together (QEMU's
+    `vmstate_configuration`).
     """
 
     @property
@@ -122,7 +123,12 @@ class Migratable(Protocol):
 
 
 class Attempt(Protocol):
-    """A migration under way, as the machine that sends or receives knows it."""
+    """
+    A migration under way, as the machine that sends or receives knows it.
+
+    Optional, and asked for by name: `over`, whether it only has its end to tell. Who hears of that may have the machine
+    migrate again at once.
+    """
 
     @property
     def out_of_hand(self) -> bool:

@@ -147,22 +147,25 @@ class Emulated:
         self.migrations.close()
         self._on_end()
 
-    def reset(self) -> bool:
+    @property
+    def resets(self) -> bool:
+        """Whether a machine that is told to reset does that, and no other thing (`set-action`)."""
+        return self.actions["reboot"] == "reset"
+
+    def reset(self) -> None:
         """
-        Reset the machine, or do what is to be done instead (`set-action`: `reboot`, `shutdown`); says if it was reset.
+        Reset the machine, or do what is to be done instead.
 
         Under the big lock. What handlers raise is raised.
         """
-        if self.actions["reboot"] == "reset":
+        if self.resets:
             self.machine.reset()
-            return True
-        if self.actions["shutdown"] == "poweroff":
+        elif self.actions["shutdown"] == "poweroff":
             self.end(_RESET)
-            return False
-        self.machine.announce("SHUTDOWN", guest=False, reason=_RESET)
-        if self.machine.run_state.live:
-            self.machine.stop(RunState.SHUTDOWN)
-        return False
+        else:
+            self.machine.announce("SHUTDOWN", guest=False, reason=_RESET)
+            if self.machine.run_state.live:
+                self.machine.stop(RunState.SHUTDOWN)
 
     def close(self) -> None:
         """Hear of nothing any more, and let go of what clients have left here."""

@@ -57,6 +57,7 @@ class Control:
         self._cancelled = False
         self._committed = False
         self._continued = False
+        self._over = False
         self._parameters = parameters
         self._go = machine.clock.event("the migration to be continued or cancelled", outside=True)
         self._quiet = machine.clock.event("the announcement of a migration's status", outside=True)
@@ -155,6 +156,17 @@ class Control:
             self._parameters = parameters
 
     # Called by the source:
+
+    @property
+    def over(self) -> bool:
+        """Whether the machine is free for another migration (`vmstate.Attempt`)."""
+        with self._lock:
+            return self._over
+
+    def let_go(self) -> None:
+        """Leave the machine free for another migration: there is only the end to be told, and to be cleared away."""
+        with self._lock:
+            self._over = True
 
     def advance(self, status: MigrationStatus) -> None:
         """Take the next status; raises MigrationCancelledError if that is no longer to be."""

@@ -51,6 +51,7 @@ class Destination:
         self.noted: NotedState | None = None
         self._loading: list[VFIOMigration] = []  # by threads that are to be joined
         self.status = MigrationStatus.NONE
+        self.over = False  # whether there is only the end to tell (`vmstate.Attempt`)
         self.loaded_ns: int | None = None
         self.running_ns: int | None = None
         self.guest_runs_ns: int | None = None
@@ -87,6 +88,7 @@ class Destination:
         self.note_error(error)
         self._raised.keep_what_fails_a_test(error)
         self._end(error)
+        self._machine.end_attempt(self)
 
     def run(self, connection: Connection) -> None:
         """Receive the migration, in the destination's thread."""
@@ -109,7 +111,7 @@ class Destination:
             try:
                 self._answer()
             finally:
-                self._machine.end_attempt(self)  # if even that has failed
+                self._machine.end_attempt(self)
                 self._channel.close()
                 self._incoming.close()
 
@@ -237,23 +239,22 @@ class Destination:
         error = self.error
         if error is not None and self.running_ns is not None and not self._confirmed:
             error = None  # it is in the log, and the machine runs
+        if error is not None and not self._confirmed:
+            # A source that asks nobody does not listen either: it sees the connection end. It is told before anybody
+            # else, as a process may end when it hears of the failure.
+            with suppress(OSError):
+                self._answers.tell(Answer(AnswerKind.FAILED, text=described(error)))
         self._end(error)
-        if error is None and not self._confirmed:
+        if not self._confirmed:
             return  # without a return path QEMU's says nothing
         if error is None:
             self._say(Answer(AnswerKind.RUNNING, self._reader.checksum))
             return
-        failure = Answer(AnswerKind.FAILED, text=described(error))
-        if self._confirmed:
-            self._say(failure)
-        else:  # a source that asks nobody does not listen either: it sees the connection end
-            with suppress(OSError):
-                self._answers.tell(failure)
+        self._say(Answer(AnswerKind.FAILED, text=described(error)))
 
     def _end(self, error: BaseException | None) -> None:
-        with self._machine.big_lock:  # who hears of the end may have the machine migrate on at once
-            self._set_status(MigrationStatus.COMPLETED if error is None else MigrationStatus.FAILED)
-            self._machine.end_attempt(self)
+        self.over = True
+        self._set_status(MigrationStatus.COMPLETED if error is None else MigrationStatus.FAILED)
         if error is not None:
             _log.warning("incoming migration failed", machine=self._machine.name, error=described(error))
 

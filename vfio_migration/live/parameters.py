@@ -38,8 +38,8 @@ class MigrationParameters:
         if self.switchover_bandwidth is not None:
             _check_rate("switchover_bandwidth", self.switchover_bandwidth)
         channels = self.multifd_channels
-        if not isinstance(channels, int) or isinstance(channels, bool) or not 0 <= channels <= _MOST_CHANNELS:
-            raise ValueError(f"multifd_channels: expected a whole number from 0 to {_MOST_CHANNELS}, got {channels!r}")
+        if not isinstance(channels, int) or isinstance(channels, bool) or not 0 <= channels <= MOST_CHANNELS:
+            raise ValueError(f"multifd_channels: expected a whole number from 0 to {MOST_CHANNELS}, got {channels!r}")
         for name in ("return_path", "switchover_ack"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}: expected true or false, got {getattr(self, name)!r}")  # noqa: TRY004 - of a value
@@ -120,7 +120,7 @@ class Phases:
         return self.source_stop_s + self.transfer_s + self.destination_start_s
 
 
-_MOST_CHANNELS = 255  # as QAPI has them, in a byte
+MOST_CHANNELS = 255  # as QAPI has them, in a byte
 _LONGEST_S = 1e9  # thirty years: what is longer is a mistake
 
 

@@ -116,6 +116,7 @@ class Sending:
             self._connector.close()  # cancelled before it came to that
             self._give_up(error)
             self._ended_ns = clock.now()
+            self.machine.end_attempt(control)
             return
         self._send(connection)
         self._ended_ns = clock.now()
@@ -236,9 +237,8 @@ class Sending:
         cancelled = control.fail(error)
         if not cancelled:
             _log.error("migration failed", machine=self.machine.name, error=described(control.error or error))
-        with self.machine.big_lock:  # who hears of the end may have the machine migrate again at once
-            control.take(MigrationStatus.CANCELLED if cancelled else MigrationStatus.FAILED)
-            self.machine.end_attempt(control)
+        control.let_go()
+        control.take(MigrationStatus.CANCELLED if cancelled else MigrationStatus.FAILED)
 
 
 _log = get_logger("vfio_migration.live.sending")

@@ -10,10 +10,10 @@ from typing import Any
 
 from vfio_migration.errors import StreamError
 from vfio_migration.live.addresses import Address, FdAddress, TcpAddress, UnixAddress, VsockAddress
-from vfio_migration.live.answers import Answer, AnswerKind
 from vfio_migration.live.channel_greetings import ChannelGreetings
 from vfio_migration.live.connection import Connection
 from vfio_migration.live.hello import SIZE, Hello, read_hello
+from vfio_migration.live.parameters import MOST_CHANNELS
 from vfio_migration.live.sockets import (
     Abortable,
     connection_of,
@@ -30,7 +30,9 @@ _BACKLOG = 16
 
 class SocketAcceptor(Abortable):
     """
-    Listens at an address for one migration, with `channels` more connections for multifd.
+    Listens at an address for one migration, with as many more connections for multifd as its source has.
+
+    `channels` is how many are expected.
 
     Whoever comes first has to be a source, and to say so within `hello_s`. Listening is over when all that belongs to
     the migration has come; whoever else comes before that is closed, and a Unix socket's file goes with the listening.
@@ -93,11 +95,12 @@ class SocketAcceptor(Abortable):
         sockets: dict[int, socket.socket] = {}
         try:
             sockets[0], hello = self._first()
-            if self._channels:
-                assert self._listening is not None  # noqa: S101 - a descriptor that is connected has no channels
-                greetings = ChannelGreetings(self._listening, self._channels, hello.migration)
+            # As many as the source has; whether that is right is said by the stream's header, which has come then too.
+            if hello.channels:
+                assert self._listening is not None  # noqa: S101 - looked at before
+                greetings = ChannelGreetings(self._listening, hello.channels, hello.migration)
                 sockets |= greetings.gather(time.monotonic() + self._hello_s, self._check)
-            ordered = [sockets[number] for number in range(1 + self._channels)]
+            ordered = [sockets[number] for number in range(1 + hello.channels)]
             name = f"from {self._address}"
             return self._connected(
                 connection_of(
@@ -124,21 +127,17 @@ class SocketAcceptor(Abortable):
             sock = self._accept()
         try:
             hello = read_hello(_read_some(sock, SIZE, self._hello_s, self._check))
-            self._refuse(sock, hello)
+            self._refuse(hello)
         except BaseException:
             sock.close()
             raise
         return sock, hello
 
-    def _refuse(self, sock: socket.socket, hello: Hello) -> None:
-        """Refuse a source that has other channels, and tell it why: it may not even get to have them."""
+    def _refuse(self, hello: Hello) -> None:
         if hello.number:
             raise StreamError("a multifd channel came before the stream that it belongs to")
-        if hello.channels != self._channels:
-            why = f"multifd_channels is {hello.channels} at the source and {self._channels} here: give both the same"
-            with suppress(OSError):
-                sock.sendall(Answer(AnswerKind.FAILED, text=why).packed())
-            raise StreamError(why)
+        if hello.channels > MOST_CHANNELS or (hello.channels and self._listening is None):
+            raise StreamError(f"a stream with {hello.channels} multifd channels, which cannot be had here")
 
     def _accept(self) -> socket.socket:
         listening = self._listening

@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Any
 
 from vfio_migration.live.addresses import Address, FdAddress, TcpAddress, UnixAddress, VsockAddress
-from vfio_migration.live.answers import ANSWER_SIZE, AnswerKind, read_answer
 from vfio_migration.live.connection import Connection
 from vfio_migration.live.hello import Hello, new_migration
 from vfio_migration.live.sockets import (
@@ -74,12 +73,6 @@ class SocketConnector(Abortable):
                     closely=self._closely,
                 )
             )
-        except OSError as error:
-            words = _words_of(sockets[0]) if len(sockets) > 1 or (self._channels and sockets) else None
-            _close(sockets)
-            if words is None:
-                raise
-            raise OSError(error.errno, f"the destination failed: {words}") from error
         except BaseException:
             _close(sockets)
             raise
@@ -152,17 +145,3 @@ class SocketConnector(Abortable):
 def _close(sockets: list[socket.socket]) -> None:
     for each in sockets:
         each.close()
-
-
-def _words_of(sock: socket.socket) -> str | None:
-    """Give why the destination has refused the channels of a stream that it had, if it says so in a moment."""
-    frame = b""
-    sock.setblocking(True)
-    sock.settimeout(_WORDS_S)
-    try:
-        while len(frame) < ANSWER_SIZE and (more := sock.recv(ANSWER_SIZE - len(frame))):
-            frame += more
-    except OSError:
-        return None
-    answer = read_answer(frame)
-    return answer.text if answer is not None and answer.kind is AnswerKind.FAILED else None

@@ -106,7 +106,7 @@ class Source:
             self._fail(error)
         finally:
             self._connection.close()
-            self._machine.end_attempt(self._control)  # if even going back has failed
+            self._machine.end_attempt(self._control)
 
     def _setup(self) -> None:
         machine = self._machine
@@ -146,6 +146,7 @@ class Source:
                 self._hear()
             self.precopy_rounds += 1
             self.measured = decision.measured
+        self._notice_the_end()
         machine.emit("migration_thread_low_pending", pending=self._pending())
 
     def _decided(self, decision: Decision) -> bool:
@@ -167,7 +168,6 @@ class Source:
             if not self._fits(threshold) or not self._acked():
                 return False
             if not self._waited_for_destination():
-                self._notice_the_end()
                 return True
 
     def _notice_the_end(self) -> None:
@@ -277,7 +277,7 @@ class Source:
             for migratable in machine.migratables:
                 self._insist(migratable.save_cleanup)
             self._insist(lambda: tell_all(machine, MigrationEvent.DONE, self._control.keep_error))
-            machine.end_attempt(self._control)  # under the lock: who hears of it may have the machine migrate again
+            self._control.let_go()
 
     def _insist(self, step: Callable[[], object]) -> None:
         try:
@@ -307,9 +307,8 @@ class Source:
         if not cancelled:
             self._look_behind(error)
             _log.error("migration failed", machine=machine.name, error=described(self._control.error or error))
-        with machine.big_lock:  # as in `_complete`
-            self._control.take(MigrationStatus.CANCELLED if cancelled else MigrationStatus.FAILED)
-            machine.end_attempt(self._control)
+        self._control.let_go()
+        self._control.take(MigrationStatus.CANCELLED if cancelled else MigrationStatus.FAILED)
 
     def _stay(self) -> None:
         """Stay stopped, with the devices' states kept; `start()` can bring the machine back."""

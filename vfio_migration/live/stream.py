@@ -49,6 +49,7 @@ _DEVICES = struct.Struct(">BI")  # kind, number of devices
 _DEVICE = struct.Struct(">IH")  # index, length of the id
 _CHECKSUM = struct.Struct(">I")
 _MAX_ID = 255
+_MAX_COUNT, _MAX_SIZE = 255, 0xFFFF  # of configurations
 _FLUSH_SIZE = 16 * 1024
 
 
@@ -129,10 +130,17 @@ class StreamWriter:
         self.write(_MAGIC + _CAPABILITIES.pack(flags, parameters.multifd_channels))
         self._seal()
         if configurations:
+            if len(configurations) > _MAX_COUNT:
+                raise StreamError(f"{len(configurations)} configurations; at most {_MAX_COUNT} can be sent")
             self.write(bytes([_CONFIGURATIONS, len(configurations)]))
             for name, data in configurations.items():
-                for each in (name.encode(), data):
-                    self.write(_LENGTH.pack(len(each)) + each)
+                id_ = name.encode()
+                if len(id_) > _MAX_ID or len(data) > _MAX_SIZE:
+                    raise StreamError(
+                        f"the configuration of {name[:_MAX_ID]!r} has {len(data)} bytes: at most {_MAX_SIZE} can be "
+                        f"sent, with an id of at most {_MAX_ID}"
+                    )
+                self.write(_LENGTH.pack(len(id_)) + id_ + _LENGTH.pack(len(data)) + data)
             self._seal()
 
     def section(self, index: int, migratable: Migratable, save: Callable[["StreamWriter"], T]) -> T:
@@ -291,10 +299,15 @@ class StreamReader:
         kind, count = self.read(2)
         if kind != _CONFIGURATIONS:
             raise self._error(f"expected configurations ({_CONFIGURATIONS}), got {kind}")
-        said = {}
+        said: dict[str, bytes] = {}
         for _ in range(count):
-            name, data = (self.read(*_LENGTH.unpack(self.read(_LENGTH.size))) for _ in range(2))
-            said[name.decode(errors="replace")] = data
+            (length,) = _LENGTH.unpack(self.read(_LENGTH.size))
+            if length > _MAX_ID:
+                raise self._error(f"an id of {length} bytes; at most {_MAX_ID} are allowed")
+            name = self.read(length).decode(errors="replace")
+            if name in said:
+                raise self._error(f"a second configuration of {name!r}")
+            said[name] = self.read(*_LENGTH.unpack(self.read(_LENGTH.size)))
         self._check_seal()
         return said
 

@@ -12,7 +12,7 @@ from vmstate.exploring.here import here
 from vmstate.exploring.lines import Lines
 from vmstate.exploring.plain_locks import plain_locks_wait_through_the_clock
 from vmstate.exploring.policies import SchedulePolicy
-from vmstate.interrupts import presses
+from vmstate.interrupts import interrupts_heard
 
 Test = Callable[[VirtualClock], object]
 
@@ -69,7 +69,7 @@ class Runner:
             KeyboardInterrupt: not the test's failure, but somebody wants to stop.
 
         """
-        outer, before = here.clock, presses()
+        outer, before = here.clock, interrupts_heard()
 
         def enter(number: int) -> None:
             here.clock, here.number = clock, number
@@ -98,7 +98,7 @@ class Runner:
                 left = []
         for thread in left:
             thread.join(_END_WITHIN_S)
-        if presses() != before:  # and the test has made a result of it: `migrate()` reports that it was interrupted
+        if interrupts_heard() != before:  # and the test has made a result of it, as `migrate()` does
             raise KeyboardInterrupt
         return noted
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from suite.machines import make_pair, statuses
 
-from vfio_migration import DeviceState, Migration, MigrationStatus, WrongStatusError
+from vfio_migration import DeviceState, Migration, MigrationStatus, Outgoing, WrongStatusError
+from vfio_migration.live.connection import Connection
 from vfio_migration.testing import PairRig
 from vmstate import MonitorEvent, RunState
 
@@ -205,9 +206,18 @@ def test_a_notifier_that_raises_does_not_keep_the_source_from_coming_back(monkey
 
 @pytest.mark.parametrize("side", ["source", "destination"])
 @pytest.mark.parametrize("fails", [False, True], ids=["completed", "failed"])
-def test_who_hears_of_the_end_may_have_the_machine_migrate_again_at_once(fails: bool, side: str) -> None:
+def test_who_hears_of_the_end_may_have_the_machine_migrate_again_at_once(
+    fails: bool, side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As QEMU's client may that has seen the event: found by a recorded dialogue that was played without a pause."""
     pair = make_pair()
+    close = Connection.close
+
+    def close_later(connection: Connection) -> None:
+        pair.clock.sleep(1)
+        close(connection)
+
+    monkeypatch.setattr(Connection, "close", close_later)
     if fails:
         pair.destination.mocks["vf0"].fail(S.RESUMING, S.STOP)
     machine = getattr(pair, side).machine
@@ -229,3 +239,14 @@ def test_who_hears_of_the_end_may_have_the_machine_migrate_again_at_once(fails: 
         pair.migrate()
         machine.clock.join(thread)
     assert tied == [None]
+
+
+def test_who_hears_that_nobody_was_there_may_migrate_again_at_once() -> None:
+    pair = make_pair()
+    tied: list[object] = []
+    source = pair.source.machine
+    outgoing = Outgoing(source, "unix:nobody", on_status=lambda _, status: tied.append((status, source.attempt)))
+    outgoing.start()
+    assert outgoing.wait().status is MigrationStatus.FAILED
+    assert tied[-1] == ("failed", None)
+    assert tied[0] != ("setup", None)

@@ -397,6 +397,19 @@ def test_ctrl_c_ends_an_exploration_of_what_makes_a_result_of_it() -> None:
     assert len(runs) == 3
 
 
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_that_raises_nothing_ends_no_exploration() -> None:
+    pressed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+
+    def test(clock: VirtualClock) -> None:
+        signal.raise_signal(signal.SIGINT)
+        clock.sleep(0.1)
+
+    assert explore(test, policy="random", schedules=3).failure is None
+    assert pressed == [signal.SIGINT] * 3
+
+
 @pytest.mark.parametrize(
     "options",
     [{"policy": "best"}, {"policy": "pct:3"}, {"timing": "some"}, {"schedules": 0}, {"depth": 0}],

@@ -41,9 +41,8 @@ def cont(call: Call) -> None:
 def system_reset(call: Call) -> None:
     """Reset the machine; what has waited for its guest to let go of it is unplugged."""
     emulated = call.emulated
-    done: list[bool] = []
-    insist(emulated.machine, lambda: done.append(emulated.reset()))
-    if done == [False]:
+    insist(emulated.machine, emulated.reset)
+    if not emulated.resets:
         return  # it was shut down instead
     for device in emulated.devices.complete_unplugs():
         announce_deleted(call, device.id, device.path)

@@ -1,9 +1,10 @@
 """What both sides' machines have to have alike, and what says so (QEMU's `vmstate_configuration`, `ram_load`)."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from vfio_migration.emulator.devices.ordinary import OrdinarySection
 from vfio_migration.errors import StreamError
@@ -21,6 +22,7 @@ NO_SUCH_SECTION = (
     "any hotplugged devices"
 )
 _SHARED = "x-ignore-shared"
+_LONGEST = 255  # characters of a name
 
 
 class DifferentMachineError(StreamError):
@@ -64,16 +66,17 @@ class MachineState(OrdinarySection):
         """Say what this machine is, and what it migrates by."""
         capabilities, parameters = self._settings()
         shape = self._shape
-        said = {
-            "machine-type": shape.machine_type,
-            "uuid": shape.uuid if capabilities["validate-uuid"] else None,
-            "vfio": dict(self._vfio_sections()),
-            "ram": [shape.ram_block, shape.ram_size],
-            _SHARED: capabilities[_SHARED],
-            "postcopy-ram": capabilities["postcopy-ram"],
-            "multifd-compression": parameters["multifd-compression"] if capabilities["multifd"] else None,
-        }
-        return json.dumps(said).encode()
+        said = _Said(
+            machine_type=shape.machine_type,
+            uuid=shape.uuid if capabilities["validate-uuid"] else None,
+            vfio=dict(self._vfio_sections()),
+            ram_block=shape.ram_block,
+            ram_size=shape.ram_size,
+            shared=capabilities[_SHARED],
+            postcopy=capabilities["postcopy-ram"],
+            compression=parameters["multifd-compression"] if capabilities["multifd"] else None,
+        )
+        return msgspec.json.encode(said)
 
     def check_configuration(self, data: bytes) -> None:
         """
@@ -84,27 +87,21 @@ class MachineState(OrdinarySection):
             StreamError: this is no such thing.
 
         """
-        try:
-            said = json.loads(data)
-            block, size = said["ram"]
-            theirs = MachineShape(said["machine-type"], said["uuid"] or self._shape.uuid, block, int(size))
-            vfio = {str(name): str(section) for name, section in said["vfio"].items()}
-            capabilities, parameters = self._settings()
-            shared, postcopy, compression = (said[key] for key in (_SHARED, "postcopy-ram", "multifd-compression"))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StreamError(f"the configuration of a machine cannot be read: {error!r}") from error
+        said = _read(data)
+        theirs = MachineShape(said.machine_type, said.uuid or self._shape.uuid, said.ram_block, said.ram_size)
+        capabilities, parameters = self._settings()
         self._compare_machines(theirs)
         ours = capabilities[_SHARED]
-        if shared != ours:
-            printed = f"Capability {_SHARED} is {_switch(ours)}, but received capability is {_switch(shared)}"
+        if said.shared != ours:
+            printed = f"Capability {_SHARED} is {_switch(ours)}, but received capability is {_switch(said.shared)}"
             raise DifferentMachineError(f"{_CONFIGURATION}Failed to validate capabilities", printed)
-        if postcopy and not capabilities["postcopy-ram"]:
+        if said.postcopy and not capabilities["postcopy-ram"]:
             raise DifferentMachineError("RAM postcopy is disabled but have 16 byte advise")
         self._compare_memory(theirs)
-        self._compare_vfio(vfio)
-        if compression is not None and compression != parameters["multifd-compression"]:
+        self._compare_vfio(said.vfio)
+        if said.compression is not None and said.compression != parameters["multifd-compression"]:
             raise DifferentMachineError(
-                f"multifd-compression is {compression} at the source and {parameters['multifd-compression']} here"
+                f"multifd-compression is {said.compression} at the source and {parameters['multifd-compression']} here"
             )
 
     def _compare_machines(self, theirs: MachineShape) -> None:
@@ -136,6 +133,31 @@ class MachineState(OrdinarySection):
                     f"{section} is {name!r} at the source and {other!r} here: give VFIO devices the same ids"
                 )
             raise DifferentMachineError(NO_SUCH_SECTION.format(section))
+
+
+class _Said(msgspec.Struct):
+    """A configuration, as it is sent."""
+
+    machine_type: str
+    uuid: str | None
+    vfio: dict[str, str]
+    ram_block: str
+    ram_size: int
+    shared: bool
+    postcopy: bool
+    compression: str | None
+
+
+def _read(data: bytes) -> _Said:
+    try:
+        said = msgspec.json.decode(data, type=_Said)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise StreamError(f"the configuration of a machine cannot be read: {error}") from error
+    names = (said.machine_type, said.uuid, said.ram_block, said.compression, *said.vfio, *said.vfio.values())
+    for each in names:  # what is no name is not printed as one: it may be anything
+        if each is not None and (len(each) > _LONGEST or not each.isprintable()):
+            raise StreamError(f"the configuration of a machine cannot be read: {each[:_LONGEST]!r} is no name")
+    return said
 
 
 def _switch(state: object) -> str:

@@ -11,6 +11,7 @@ from vfio_migration.live.hello import NoHelloError
 from vmstate import ChannelClosedError
 
 _UNKNOWN = re.compile(r"a section for b['\"](?P<id>.*)['\"], which this machine does not have")
+_DIFFERING = re.compile(r"(switchover_ack|multifd_channels) is (\w+) at the source and (\w+) here")
 _CUT = ("ends here", "cut off")
 _TOLD = "the destination failed: "
 _LOAD = "load of migration failed: Invalid argument: "
@@ -60,17 +61,30 @@ def destination_words(error: BaseException, ram_section: int) -> tuple[str, ...]
         return (*error.printed, _LOAD + str(error))
     if not isinstance(error, StreamError):
         return (f"load of migration failed: Input/output error: {described(error)}",)
-    text = str(error)
-    unknown = _UNKNOWN.search(text)
-    if unknown is not None:
-        return (_LOAD + NO_SUCH_SECTION.format(unknown["id"]),)
-    if any(words in text for words in _CUT):
+    if any(words in str(error) for words in _CUT):
         # Where QEMU's stream is cut is nearly always in its memory.
         footer = f"check_section_footer: Read section footer failed: -{errno.EIO}"
         return (footer, f"{_LOAD}Section footer error, section_id: {ram_section}")
+    return (_LOAD + _loading_words(error),)
+
+
+def _loading_words(error: StreamError) -> str:
     if isinstance(error, NoHelloError):
-        return (f"{_LOAD}Not a migration stream",)
-    return (_LOAD + text,)
+        return "Not a migration stream"
+    unknown = _UNKNOWN.search(str(error))
+    if unknown is not None:
+        return NO_SUCH_SECTION.format(unknown["id"])
+    differing = _DIFFERING.search(str(error))
+    return str(error) if differing is None else _what_differs(*differing.groups())
+
+
+def _what_differs(name: str, theirs: str, ours: str) -> str:
+    """Say it by the names that a client of the monitor has for it."""
+    if name == "multifd_channels" and "0" in (theirs, ours):
+        name, theirs, ours = "multifd", *("off" if each == "0" else "on" for each in (theirs, ours))
+    switches = {"True": "on", "False": "off"}
+    theirs, ours = switches.get(theirs, theirs), switches.get(ours, ours)
+    return f"{name.replace('_', '-')} is {theirs} at the source and {ours} here: give both sides the same"
 
 
 def greeting_words(error: BaseException | None) -> str | None:

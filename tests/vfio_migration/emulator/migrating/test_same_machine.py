@@ -143,11 +143,32 @@ def test_a_machine_that_is_like_this_one_may_come(source: MachineState, destinat
     destination.check_configuration(source.configuration())
 
 
+GOOD = json.loads(state().configuration())
+
+
+def altered(**values: object) -> bytes:
+    return json.dumps({**GOOD, **values}).encode()
+
+
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\xff", b"[]", b"{}", json.dumps({"machine-type": "x", "uuid": None, "ram": [1]}).encode()],
-    ids=["nothing", "no text", "no object", "an empty one", "half of one"],
+    [
+        b"",
+        b"\xff",
+        b"[" * 60_000,
+        b"{}",
+        altered(ram_size="64"),
+        altered(ram_size=1.5),
+        altered(ram_size=float("inf")),
+        altered(vfio=["vf0"]),
+        altered(machine_type="a\nqemu: forged"),
+        altered(uuid="\ud800"),
+        altered(ram_block="m" * 60_000),
+    ],
+    ids=["nothing", "no text", "deep", "empty", "text", "fraction", "infinite", "list", "two lines", "half", "long"],
 )
 def test_what_is_no_configuration_is_said_so(data: bytes) -> None:
-    with pytest.raises(StreamError, match="the configuration of a machine cannot be read"):
+    with pytest.raises(StreamError, match="the configuration of a machine cannot be read") as caught:
         state().check_configuration(data)
+    assert len(str(caught.value)) < 500
+    assert "\n" not in str(caught.value)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from suite.emulators import VFS, Emulators
+from suite.emulators import VFS, Emulator, Emulators
 
 pytestmark = pytest.mark.slow
 RAM = "error while loading state for instance 0x0 of device 'ram': Failed to load vmstate version_id: 4, ret: -22"
@@ -113,15 +113,47 @@ def test_a_stranger_is_no_source(said: bytes, words: str, emulators: Emulators) 
     assert f": {words}\n" in errors
 
 
-def test_channels_that_differ_are_said_at_once(emulators: Emulators) -> None:
+@pytest.mark.parametrize(
+    ("source_has", "destination_has", "words"),
+    [
+        (None, 2, "multifd is off at the source and on here"),
+        (2, None, "multifd is on at the source and off here"),
+        (4, 2, "multifd-channels is 4 at the source and 2 here"),
+        (2, 4, "multifd-channels is 2 at the source and 4 here"),
+    ],
+)
+def test_channels_that_differ_are_said_at_once(
+    source_has: int | None, destination_has: int | None, words: str, emulators: Emulators
+) -> None:
     """Where a QEMU's destination waits for more than come, or ends with words about something else."""
     source = emulators.start("src", *VFS)
     destination = emulators.start("dst", *VFS, "-incoming", "defer")
-    destination.capability("multifd")
+    for each, channels in ((source, source_has), (destination, destination_has)):
+        if channels is not None:
+            each.capability("multifd")
+            each.qmp.execute("migrate-set-parameters", multifd_channels=channels)
+    refused_alike(source, destination, words)
+
+
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_acknowledgements_that_one_side_has_are_said_at_once(side: str, emulators: Emulators) -> None:
+    source = emulators.start("src", *VFS)
+    destination = emulators.start("dst", *VFS, "-incoming", "defer")
+    for each in (source, destination):
+        each.capability("return-path")
+    (source if side == "source" else destination).capability("switchover-ack")
+    theirs, ours = ("on", "off") if side == "source" else ("off", "on")
+    refused_alike(source, destination, f"switchover-ack is {theirs} at the source and {ours} here")
+
+
+def refused_alike(source: Emulator, destination: Emulator, words: str) -> None:
+    """Both fail, the source as any whose destination has failed."""
     destination.qmp.execute("migrate-incoming", uri="unix:m.sock", exit_on_error=False)
     source.qmp.execute("migrate", uri="unix:m.sock")
     source.qmp.wait_for("MIGRATION", status="failed")
     destination.qmp.wait_for("MIGRATION", status="failed")
     said = destination.qmp.execute("query-migrate")["error-desc"]
-    assert said.endswith("multifd_channels is 0 at the source and 2 here: give both the same")
+    assert said == f"load of migration failed: Invalid argument: {words}: give both sides the same"
+    assert source.qmp.statuses() == ["setup", "active", "failing", "failed"]
+    assert destination.qmp.statuses() == ["setup", "active", "failed"]
     assert source.qmp.execute("query-status")["running"]
