@@ -2,20 +2,21 @@
 
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 from vfio_migration.emulator.command_line.chardevs import MonitorSocket, chardev_of_device, monitor_socket
 from vfio_migration.emulator.command_line.keyvals import parse_keyvals, parse_size, parse_switch
 from vfio_migration.emulator.command_line.options import Option, split_options
+from vfio_migration.emulator.command_line.topology import Topology, read_topology
 from vfio_migration.emulator.emulated import Backends
 from vfio_migration.emulator.errors import QmpError
 
 _MIB = 1024 * 1024
 _DEFAULT_MEMORY = 128 * _MIB
-_MOST_CPUS = 4096
+_MOST_SLOTS = 256
 # What may be done when a guest reboots, is shut down, ... (QAPI's `RebootAction` and its like).
 _ACTIONS = {
     "reboot": ("reset", "shutdown"),
@@ -23,8 +24,16 @@ _ACTIONS = {
     "panic": ("pause", "shutdown", "exit-failure", "none"),
     "watchdog": ("reset", "shutdown", "poweroff", "pause", "debug", "none", "inject-nmi"),
 }
+# What QEMU lists for `help`, and the command that says it.
+_LISTED = {
+    "machine": "query-machines",
+    "M": "query-machines",
+    "cpu": "query-cpu-definitions",
+    "device": "qom-list-types and device-list-properties",
+    "object": "qom-list-types",
+}
+_NO_NODE_NAME = "'node-name' must be specified for the root node"
 _KVM = "/dev/kvm"
-_TOPOLOGY = ("sockets", "dies", "cores", "threads")
 _ACCELERATORS = ("tcg", "kvm", "qtest", "mshv", "xen")
 
 
@@ -46,9 +55,7 @@ class Configuration:
     accelerator: str = "tcg"
     cpu: str | None = None
     memory: int = _DEFAULT_MEMORY
-    cpus: int = 1
-    cores: int = 1  # of a socket
-    threads: int = 1  # of a core
+    topology: Topology = field(default_factory=Topology)
     defaults: bool = True
     devices: list[DeviceOption] = field(default_factory=list)
     backends: Backends = field(default_factory=Backends)
@@ -73,6 +80,36 @@ class BadOptionError(QmpError):
     """An option cannot be used; the text begins with the option as it was given."""
 
 
+class BadMachineError(QmpError):
+    """What options say of the machine cannot be; QEMU finds out when it makes it, and names no option."""
+
+
+@contextmanager
+def _of_the_machine() -> Iterator[None]:
+    try:
+        yield
+    except QmpError as error:
+        raise BadMachineError(str(error)) from error
+
+
+def _check_slots(size: int, slots: int, most: int, *, said: bool) -> None:
+    """See that there may be as much memory as is to be plugged in later (QEMU's `machine_set_mem`)."""
+    if said and most < size:
+        raise QmpError(
+            f"invalid value of maxmem: maximum memory size ({most:#x}) must be at least the initial memory size "
+            f"({size:#x})"
+        )
+    if slots and not said:
+        raise QmpError("slots specified but no max-size")
+    if slots and most == size:
+        raise QmpError(
+            f"invalid value of maxmem: memory slots were specified but maximum memory size ({most:#x}) is equal to the "
+            f"initial memory size ({size:#x})"
+        )
+    if slots > _MOST_SLOTS:
+        raise QmpError(f"unsupported amount of memory slots: {slots}")
+
+
 def read_command_line(words: Sequence[str]) -> Configuration:
     """
     Read a command line.
@@ -85,6 +122,8 @@ def read_command_line(words: Sequence[str]) -> Configuration:
     for option in split_options(words):
         try:
             reader.take(option)
+        except BadMachineError:
+            raise
         except QmpError as error:
             raise BadOptionError(f"{option}: {error}") from error
     return reader.finish()
@@ -96,6 +135,7 @@ class _Reader:
     def __init__(self) -> None:
         self.configuration = Configuration()
         self._monitors: list[tuple[Option, Callable[[], MonitorSocket]]] = []
+        self._humans: list[tuple[Option, str]] = []  # human monitors, and the character devices they are to be at
         self._compat = 0
         self._takers: dict[str, Callable[[str], None]] = {
             "machine": self._machine,
@@ -139,6 +179,8 @@ class _Reader:
 
     def take(self, option: Option) -> None:
         """Take one."""
+        if option.name in _LISTED and option.argument.rpartition(",")[2] in ("help", "?"):
+            raise QmpError(f"nothing is listed here; a monitor is asked by {_LISTED[option.name]}")
         if option.name in ("qmp", "qmp-pretty"):
             self._qmp(option)
         elif option.name == "mon":
@@ -151,6 +193,9 @@ class _Reader:
     def finish(self) -> Configuration:
         """Give what it all comes to."""
         configuration = self.configuration
+        for option, name in self._humans:
+            if name not in configuration.backends.chardevs:
+                raise BadOptionError(f'{option}: chardev "{name}" not found')
         for option, make in self._monitors:
             try:
                 configuration.monitors.append(make())
@@ -188,54 +233,49 @@ class _Reader:
 
     def _memory(self, argument: str) -> None:
         values = parse_keyvals(argument, "size")
+        configuration = self.configuration
         if "size" in values:
-            size = parse_size(values["size"], "size", unit=_MIB)
-            self.configuration.memory = size or _DEFAULT_MEMORY
+            configuration.memory = parse_size(values["size"], "size", unit=_MIB) or _DEFAULT_MEMORY
+        slots, most = parse_size(values.get("slots", 0), "slots"), parse_size(values.get("maxmem", 0), "maxmem")
+        with _of_the_machine():
+            _check_slots(configuration.memory, slots, most, said="maxmem" in values)
 
     def _smp(self, argument: str) -> None:
-        values = parse_keyvals(argument, "cpus")
-        count = values.get("cpus")
-        sizes = {each: int(values[each]) for each in _TOPOLOGY if str(values.get(each, "")).isdecimal()}
-        if count is None:
-            count = prod(sizes.values())
-        if not str(count).isdecimal() or not 1 <= int(count) <= _MOST_CPUS:
-            raise QmpError(f"Parameter 'cpus' expects a number, got '{count}'")
-        self.configuration.cpus = int(count)
-        # Of what is not said, cores are as many as it takes (QEMU's `machine_parse_smp_config`).
-        all_of_them = max(int(count), int(values.get("maxcpus", 0)))
-        sizes.setdefault("cores", max(1, all_of_them // prod(size for each, size in sizes.items() if each != "cores")))
-        self.configuration.cores, self.configuration.threads = sizes["cores"], sizes.get("threads", 1)
+        with _of_the_machine():
+            self.configuration.topology = read_topology(parse_keyvals(argument, "cpus"))
 
     def _device(self, argument: str) -> None:
         options = parse_keyvals(argument, "driver")
         self.configuration.devices.append(DeviceOption(options, f"-device {argument}", argument.startswith("{")))
 
     def _object(self, argument: str) -> None:
-        self._keep(self.configuration.backends.objects, parse_keyvals(argument, "qom-type"), "id")
+        self._keep(self.configuration.backends.objects, parse_keyvals(argument, "qom-type"), "id", "object")
 
     def _blockdev(self, argument: str) -> None:
-        self._keep(self.configuration.backends.blockdevs, parse_keyvals(argument, "driver"), "node-name")
+        self._keep(self.configuration.backends.blockdevs, parse_keyvals(argument, "driver"), "node-name", "node")
 
     def _drive(self, argument: str) -> None:
         values = parse_keyvals(argument, "file")
         if values.get("if", "none") == "none" and "id" in values:
-            self._keep(self.configuration.backends.blockdevs, {"driver": values.get("format", "raw"), **values}, "id")
+            self._keep(
+                self.configuration.backends.blockdevs, {"driver": values.get("format", "raw"), **values}, "id", "drive"
+            )
         else:
             self.configuration.ignored.append(f"-drive {argument}")
 
     def _netdev(self, argument: str) -> None:
-        self._keep(self.configuration.backends.netdevs, parse_keyvals(argument, "type"), "id")
+        self._keep(self.configuration.backends.netdevs, parse_keyvals(argument, "type"), "id", "netdev")
 
     def _chardev(self, argument: str) -> None:
-        self._keep(self.configuration.backends.chardevs, parse_keyvals(argument, "backend"), "id")
+        self._keep(self.configuration.backends.chardevs, parse_keyvals(argument, "backend"), "id", "chardev")
 
     @staticmethod
-    def _keep(where: dict[str, dict[str, Any]], values: dict[str, Any], key: str) -> None:
-        name = values.get(key)
+    def _keep(where: dict[str, dict[str, Any]], values: dict[str, Any], key: str, kind: str) -> None:
+        name, node = values.get(key), key == "node-name"
         if not isinstance(name, str) or not name:
-            raise QmpError(f"Parameter '{key}' is missing")
+            raise QmpError(_NO_NODE_NAME if node else f"Parameter '{key}' is missing")
         if name in where:
-            raise QmpError(f"Duplicate ID '{name}'")
+            raise QmpError(f"Duplicate nodes with {key}='{name}'" if node else f"Duplicate ID '{name}' for {kind}")
         where[name] = values
 
     def _name(self, argument: str) -> None:
@@ -247,7 +287,7 @@ class _Reader:
         try:
             self.configuration.uuid = str(uuid.UUID(argument))
         except ValueError as error:
-            raise QmpError(f"failed to parse UUID string: {argument}") from error
+            raise QmpError("failed to parse UUID string: wrong format") from error
 
     def _incoming(self, argument: str) -> None:
         if self.configuration.incoming is not None:
@@ -298,16 +338,17 @@ class _Reader:
 
     def _mon(self, option: Option) -> None:
         values = parse_keyvals(option.argument, "chardev")
+        name, pretty = str(values.get("chardev", "")), parse_switch(values.get("pretty", "off"), "pretty")
         if values.get("mode", "readline") != "control":
             self.configuration.ignored.append(str(option))
+            self._humans.append((option, name))
             return
-        name, pretty = str(values.get("chardev", "")), parse_switch(values.get("pretty", "off"), "pretty")
         self._monitors.append((option, lambda: self._of_chardev(name, pretty=pretty)))
 
     def _of_chardev(self, name: str, *, pretty: bool) -> MonitorSocket:
         chardev = self.configuration.backends.chardevs.get(name)
         if chardev is None:
-            raise QmpError(f"chardev '{name}' not found")
+            raise QmpError(f'chardev "{name}" not found')
         return monitor_socket(chardev, name, pretty=pretty)
 
 

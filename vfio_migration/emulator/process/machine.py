@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from vfio_migration.emulator.board import Board, Connectable
-from vfio_migration.emulator.command_line.configuration import BadOptionError, Configuration
+from vfio_migration.emulator.command_line.configuration import BadMachineError, BadOptionError, Configuration
 from vfio_migration.emulator.devices.plugged import PluggedDevices
 from vfio_migration.emulator.devices.process_scenario import ProcessScenario, load_process_scenario
 from vfio_migration.emulator.emulated import Emulated, Identity
@@ -20,7 +20,7 @@ from vmstate import Clock, Machine, RunState, TraceSink
 
 _LINK = Link(10e9 / 8)  # where no scenario says anything else: 10 Gbit/s
 _FIRST_SECTION = 1  # the memory's, unless network backends of the user's have theirs before
-_SUFFIX = "-machine"
+_SUFFIX, _CPU = "-machine", "-x86_64-cpu"
 _MOST_THREADS = 64  # that stand for CPUs
 
 
@@ -42,11 +42,12 @@ def make_emulated(
     """
     run_state = RunState.PRELAUNCH if configuration.incoming is None else RunState.INMIGRATE
     machine = Machine(configuration.name or "vm", run_state=run_state, clock=clock, trace=trace)
+    _check_machine(configuration, profile)
     board = Board(
         profile,
         configuration.machine,
         memory=configuration.memory,
-        cpus=configuration.cpus,
+        cpus=configuration.topology.cpus,
         defaults=configuration.defaults,
         options=configuration.machine_options,
     )
@@ -95,6 +96,26 @@ def make_emulated(
     return emulated
 
 
+def _check_machine(configuration: Configuration, profile: Profile) -> None:
+    """See that the machine can have the CPUs and the memory that it is to have."""
+    found = profile.machines.get(configuration.machine)  # of one that there is not, its board says so
+    if found is not None and configuration.topology.most > found["cpu-max"]:
+        raise BadMachineError(
+            f"Invalid SMP CPUs {configuration.topology.most}. The max CPUs supported by machine '{found['name']}' is "
+            f"{found['cpu-max']}"
+        )
+    model = (configuration.cpu or "").removesuffix(_CPU)
+    known = profile.answer("query-cpu-definitions")
+    if configuration.cpu is not None and known is not None and model not in {each["name"] for each in known["return"]}:
+        raise BadMachineError(f"unable to find CPU model '{configuration.cpu}'")
+    backend = configuration.machine_options.get("memory-backend")
+    if backend is None:
+        return
+    memory = configuration.backends.objects.get(backend)
+    if memory is None:
+        raise BadMachineError(f"Memory backend '{backend}' not found")
+
+
 def _shape(configuration: Configuration, board: Board) -> MachineShape:
     return MachineShape(
         machine_type=board.machine_type.removesuffix(_SUFFIX),
@@ -116,7 +137,7 @@ def _add_memory(machine: Machine, configuration: Configuration, described: Proce
 
 def _identity(configuration: Configuration) -> Identity:
     threads = []
-    for number in range(min(configuration.cpus, _MOST_THREADS)):
+    for number in range(min(configuration.topology.cpus, _MOST_THREADS)):
         thread = threading.Thread(target=_idle.wait, name=f"CPU {number}/{configuration.accelerator}", daemon=True)
         thread.start()
         threads.append(thread.native_id or 0)
@@ -125,14 +146,14 @@ def _identity(configuration: Configuration) -> Identity:
     return Identity(
         name=configuration.name,
         uuid=configuration.uuid or default.uuid,
-        cpus=configuration.cpus,
-        cores=configuration.cores,
-        threads=configuration.threads,
+        cpus=configuration.topology.cpus,
+        cores=configuration.topology.cores,
+        threads=configuration.topology.threads,
         cpu_type=f"{cpu}-x86_64-cpu",
         accelerator=configuration.accelerator,
         memory=configuration.memory,
         memory_backend=configuration.machine_options.get("memory-backend", ""),
-        thread_ids=threads if len(threads) == configuration.cpus else (),
+        thread_ids=threads if len(threads) == configuration.topology.cpus else (),
     )
 
 

@@ -97,4 +97,4 @@ def test_an_object_is_read_and_set_by_its_path(qmp_pair: QmpPair) -> None:
 )
 def test_cores_are_as_many_as_it_takes(said: str, cores: int, threads: int) -> None:
     configuration = read_command_line(["-smp", said])
-    assert (configuration.cores, configuration.threads) == (cores, threads)
+    assert (configuration.topology.cores, configuration.topology.threads) == (cores, threads)
