@@ -64,6 +64,14 @@ class StreamError(VFIOMigrationError):
     """The migration stream is cut short, out of order or altered; the message names device and offset."""
 
 
+class NoHelloError(StreamError):
+    """Who came is no source of ours: `came` is what he said first, as far as it was read."""
+
+    def __init__(self, text: str, came: bytes) -> None:
+        super().__init__(text)
+        self.came = came
+
+
 class ScenarioError(VFIOMigrationError):
     """A scenario cannot be used; the message names file, key and what was expected."""
 

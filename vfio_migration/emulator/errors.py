@@ -1,6 +1,6 @@
 """What goes wrong in a QEMU without hardware."""
 
-from vfio_migration.errors import VFIOMigrationError
+from vfio_migration.errors import StreamError, VFIOMigrationError
 
 
 class QmpError(VFIOMigrationError):
@@ -17,3 +17,11 @@ class ProfileError(VFIOMigrationError):
 
 class RecordingError(ProfileError):
     """A QEMU does not answer as one that can be recorded."""
+
+
+class DifferentMachineError(StreamError):
+    """The source's machine is another than this one; `printed` are the lines that say more of it."""
+
+    def __init__(self, text: str, *printed: str) -> None:
+        super().__init__(text)
+        self.printed = printed

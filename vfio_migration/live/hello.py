@@ -13,24 +13,13 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from vfio_migration.errors import StreamError
+from vfio_migration.errors import NoHelloError
 
 _HELLO = struct.Struct(">8sHH16s")
 _CHECKSUM = struct.Struct(">I")
 _MAGIC = b"VSWCONN1"
 SIZE = _HELLO.size + _CHECKSUM.size  # bytes
 _SHOWN = 24
-
-
-class NoHelloError(StreamError):
-    """Who came is no source of ours: `came` is what he said first, as far as it was read."""
-
-    def __init__(self, came: bytes) -> None:
-        shown = "nothing" if not came else repr(came[:_SHOWN]) + ("..." if len(came) > _SHOWN else "")
-        super().__init__(
-            f"no migration stream of vfio-switchover: it should begin {_MAGIC!r}, and what came is {shown}"
-        )
-        self.came = came
 
 
 @dataclass(frozen=True)
@@ -65,4 +54,7 @@ def read_hello(data: bytes) -> Hello:
         if checksum == zlib.crc32(data[: _HELLO.size]):
             _, number, channels, migration = _HELLO.unpack_from(data)
             return Hello(number, migration, channels)
-    raise NoHelloError(data)
+    came = "nothing" if not data else repr(data[:_SHOWN]) + ("..." if len(data) > _SHOWN else "")
+    raise NoHelloError(
+        f"no migration stream of vfio-switchover: it should begin {_MAGIC!r}, and what came is {came}", data
+    )

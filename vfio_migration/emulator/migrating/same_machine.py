@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from vfio_migration.emulator.devices.ordinary import OrdinarySection
+from vfio_migration.emulator.errors import DifferentMachineError
 from vfio_migration.errors import StreamError
 
 _ID = "globalstate"
@@ -23,14 +24,6 @@ NO_SUCH_SECTION = (
 )
 _SHARED = "x-ignore-shared"
 _LONGEST = 255  # characters of a name
-
-
-class DifferentMachineError(StreamError):
-    """The source's machine is another than this one; `printed` are the lines that say more of it."""
-
-    def __init__(self, text: str, *printed: str) -> None:
-        super().__init__(text)
-        self.printed = printed
 
 
 @dataclass(frozen=True)

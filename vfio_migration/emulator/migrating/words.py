@@ -4,10 +4,10 @@ import errno
 import os
 import re
 
-from vfio_migration.emulator.migrating.same_machine import NO_SUCH_SECTION, DifferentMachineError
-from vfio_migration.errors import StreamError, described
+from vfio_migration.emulator.errors import DifferentMachineError
+from vfio_migration.emulator.migrating.same_machine import NO_SUCH_SECTION
+from vfio_migration.errors import NoHelloError, StreamError, described
 from vfio_migration.live import MigrationInfo, MigrationStatus
-from vfio_migration.live.hello import NoHelloError
 from vmstate import ChannelClosedError
 
 _UNKNOWN = re.compile(r"a section for b['\"](?P<id>.*)['\"], which this machine does not have")

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from vfio_migration import StreamError
+from vfio_migration.emulator.errors import DifferentMachineError
 from vfio_migration.emulator.migrating.capabilities import NONE_SET
 from vfio_migration.emulator.migrating.parameters import DEFAULTS
-from vfio_migration.emulator.migrating.same_machine import DifferentMachineError, MachineShape, MachineState
+from vfio_migration.emulator.migrating.same_machine import MachineShape, MachineState
 
 SHAPE = MachineShape("pc-q35-11.1", "11111111-1111-1111-1111-111111111111", "pc.ram", 0x4000000)
 OTHER_UUID = "22222222-1111-1111-1111-111111111111"
