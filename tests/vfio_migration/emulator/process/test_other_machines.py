@@ -18,12 +18,18 @@ def emulators() -> Iterator[Emulators]:
         yield started
 
 
+def slowly(source: Emulator) -> None:
+    """Have memory take so long that a destination has failed before, however busy the machine is."""
+    source.qmp.execute("migrate-set-parameters", max_bandwidth=50_000)
+
+
 @pytest.mark.parametrize("return_path", [False, True])
 def test_less_memory_at_the_destination(return_path: bool, emulators: Emulators) -> None:
     source = emulators.start("src", *VFS)
     destination = emulators.start("dst", *VFS, "-m", "32", "-incoming", "unix:m.sock")
     if return_path:
         source.capability("return-path")
+    slowly(source)
     source.qmp.execute("migrate", uri="unix:m.sock")
     source.qmp.wait_for("MIGRATION", status="failed")
     assert source.qmp.statuses() == ["setup", "active", "failing", "failed"]
@@ -44,6 +50,7 @@ def test_another_machine_at_the_destination_that_stays(emulators: Emulators) -> 
     source = emulators.start("src", "-device", "vfio-pci,id=vf0")
     destination = emulators.start("dst", "-machine", "pc", "-device", "vfio-pci,id=vf0", "-incoming", "defer")
     destination.qmp.execute("migrate-incoming", uri="unix:m.sock", exit_on_error=False)
+    slowly(source)
     source.qmp.execute("migrate", uri="unix:m.sock")
     source.qmp.wait_for("MIGRATION", status="failed")
     destination.qmp.wait_for("MIGRATION", status="failed")
@@ -54,6 +61,7 @@ def test_another_machine_at_the_destination_that_stays(emulators: Emulators) -> 
     )
     again = emulators.start("again", "-device", "vfio-pci,id=vf0", "-incoming", "unix:again.sock")
     source.qmp.events.clear()
+    source.qmp.execute("migrate-set-parameters", max_bandwidth=0)
     source.qmp.execute("migrate", uri="unix:again.sock")
     again.qmp.wait_for("MIGRATION", status="completed")
     assert again.qmp.execute("query-status")["running"]
@@ -77,7 +85,7 @@ def test_a_source_that_is_cancelled_has_lost_its_return_path(status: str, emulat
     source.capability("return-path")
     source.capability("pause-before-switchover")
     if status == "active":
-        source.qmp.execute("migrate-set-parameters", max_bandwidth=100_000)
+        slowly(source)
     source.qmp.execute("migrate", uri="unix:m.sock")
     source.qmp.wait_for("MIGRATION", status=status)
     source.qmp.execute("migrate_cancel")
@@ -149,6 +157,7 @@ def test_acknowledgements_that_one_side_has_are_said_at_once(side: str, emulator
 def refused_alike(source: Emulator, destination: Emulator, words: str) -> None:
     """Both fail, the source as any whose destination has failed."""
     destination.qmp.execute("migrate-incoming", uri="unix:m.sock", exit_on_error=False)
+    slowly(source)
     source.qmp.execute("migrate", uri="unix:m.sock")
     source.qmp.wait_for("MIGRATION", status="failed")
     destination.qmp.wait_for("MIGRATION", status="failed")
