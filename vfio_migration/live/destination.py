@@ -51,7 +51,6 @@ class Destination:
         self.noted: NotedState | None = None
         self._loading: list[VFIOMigration] = []  # by threads that are to be joined
         self.status = MigrationStatus.NONE
-        self.over = False  # whether there is only the end to tell (`vmstate.Attempt`)
         self.loaded_ns: int | None = None
         self.running_ns: int | None = None
         self.guest_runs_ns: int | None = None
@@ -68,6 +67,11 @@ class Destination:
     def out_of_hand(self) -> bool:
         """Never: whatever happens to this machine, the source will hear of it."""
         return False
+
+    @property
+    def over(self) -> bool:
+        """Whether there is only the end to tell (`vmstate.Attempt`)."""
+        return self.status.over
 
     def note_error(self, error: BaseException) -> None:
         """Note what went wrong; state-change threads do so while the machine starts (`vmstate.Attempt`)."""
@@ -253,7 +257,6 @@ class Destination:
         self._say(Answer(AnswerKind.FAILED, text=described(error)))
 
     def _end(self, error: BaseException | None) -> None:
-        self.over = True
         self._set_status(MigrationStatus.COMPLETED if error is None else MigrationStatus.FAILED)
         if error is not None:
             _log.warning("incoming migration failed", machine=self._machine.name, error=described(error))

@@ -20,7 +20,7 @@ from vmstate import Clock, Machine, RunState, TraceSink
 
 _LINK = Link(10e9 / 8)  # where no scenario says anything else: 10 Gbit/s
 _FIRST_SECTION = 1  # the memory's, unless network backends of the user's have theirs before
-_SUFFIX, _CPU = "-machine", "-x86_64-cpu"
+_SUFFIX = "-machine"
 _MOST_THREADS = 64  # that stand for CPUs
 
 
@@ -77,8 +77,7 @@ def make_emulated(
         descriptors=descriptors,
         blockers=lambda: devices.blockers,
         expected=configuration.incoming == "defer",
-        ram_section=_FIRST_SECTION
-        + sum(each.get("type") == "user" for each in configuration.backends.netdevs.values()),
+        ram_section=_FIRST_SECTION + sum(each.get("type") == "user" for each in backends.netdevs.values()),
         on_failed_incoming=on_failed_incoming,
     )
     machine.register(MachineState(_shape(configuration, board), migrations.settings, lambda: devices.vfio_sections))
@@ -90,7 +89,7 @@ def make_emulated(
         migrations,
         descriptors=descriptors,
         identity=_identity(configuration),
-        backends=configuration.backends,
+        backends=backends,
     )
     emulated.actions.update(configuration.actions)
     return emulated
@@ -104,15 +103,11 @@ def _check_machine(configuration: Configuration, profile: Profile) -> None:
             f"Invalid SMP CPUs {configuration.topology.most}. The max CPUs supported by machine '{found['name']}' is "
             f"{found['cpu-max']}"
         )
-    model = (configuration.cpu or "").removesuffix(_CPU)
-    known = profile.answer("query-cpu-definitions")
-    if configuration.cpu is not None and known is not None and model not in {each["name"] for each in known["return"]}:
-        raise BadMachineError(f"unable to find CPU model '{configuration.cpu}'")
+    model, known = configuration.cpu, profile.answer("query-cpu-definitions")
+    if model is not None and known is not None and model not in {each["name"] for each in known["return"]}:
+        raise BadMachineError(f"unable to find CPU model '{model}'")
     backend = configuration.machine_options.get("memory-backend")
-    if backend is None:
-        return
-    memory = configuration.backends.objects.get(backend)
-    if memory is None:
+    if backend is not None and backend not in configuration.backends.objects:
         raise BadMachineError(f"Memory backend '{backend}' not found")
 
 
