@@ -25,3 +25,5 @@ class DifferentMachineError(StreamError):
     def __init__(self, text: str, *printed: str) -> None:
         super().__init__(text)
         self.printed = printed
+        for line in printed:
+            self.add_note(line)  # for logs, and the source: the text alone does not say what differs

@@ -11,6 +11,7 @@ from vfio_migration.emulator.errors import DifferentMachineError
 from vfio_migration.emulator.migrating.capabilities import NONE_SET
 from vfio_migration.emulator.migrating.parameters import DEFAULTS
 from vfio_migration.emulator.migrating.same_machine import MachineShape, MachineState
+from vfio_migration.errors import described
 
 SHAPE = MachineShape("pc-q35-11.1", "11111111-1111-1111-1111-111111111111", "pc.ram", 0x4000000)
 OTHER_UUID = "22222222-1111-1111-1111-111111111111"
@@ -117,6 +118,7 @@ def test_a_machine_that_is_another_is_refused(
     with pytest.raises(DifferentMachineError) as caught:
         destination.check_configuration(source.configuration())
     assert (caught.value.printed, str(caught.value)) == (printed, text)
+    assert all(line in described(caught.value) for line in printed)  # what the source is told
 
 
 @pytest.mark.parametrize(
