@@ -24,9 +24,6 @@ from vfio_migration.live.sockets import (
 _LOOK_AGAIN_S = 0.001
 
 
-_WORDS_S = 1.0
-
-
 class SocketConnector(Abortable):
     """
     Connects to an address, `channels` times more for multifd, each within `connect_timeout_s` (None: as long as the
